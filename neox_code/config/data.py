@@ -22,6 +22,10 @@ class DataConfig:
     test_data_paths: tuple[str, ...] = ()
     """Token files for the test."""
 
+    valid_by_language: bool = False
+    """True: every language of the validation data is evaluated too, by at most `eval_iters` batches of its own documents. Loss and
+    bits per byte are logged as `validation/LANGUAGE`."""
+
     train_data_weights: tuple[float, ...] = ()
     """Relative numbers of samples from the training files; default equal."""
 

@@ -59,7 +59,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("distributed_backend", "distributed_timeout_seconds", "hang_timeout_seconds", "stop_timeout_seconds"),
         *("global_num_gpus", "hostfile", "include", "exclude", "num_nodes", "num_gpus", "master_addr", "master_port", "launcher"),
         *("zero_stage", "zero_optimization", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"),
-        *("data_path", "split", "data_cache_path", "num_workers"),
+        *("data_path", "split", "data_cache_path", "num_workers", "valid_by_language"),
         *("train_data_paths", "valid_data_paths", "test_data_paths"),
         *("train_data_weights", "valid_data_weights", "test_data_weights"),
         *("tokenizer_type", "vocab_file", "merge_file", "merge_file_reader", "newlines"),

@@ -1,16 +1,24 @@
 """Build the loaders that return this rank's batches. A resumed run calls `loaders.train.seek(consumed_samples)`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
-from torch.utils.data import DataLoader, Dataset
+import torch
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch, collate
-from neox_code.data.megatron_datasets import Sample, SampleDataset, build_datasets, choose_masked_padding_id
+from neox_code.data.megatron_datasets import (
+    SampleDataset,
+    build_datasets,
+    build_validation_languages,
+    choose_masked_padding_id,
+)
+from neox_code.data.packed_samples import Sample
 from neox_code.data.sampler import ConsecutiveSampler
 from neox_code.errors import DataError
 from neox_code.launch.stop_signals import ignore_group_signals
@@ -99,10 +107,25 @@ def check_batches(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
 
 
 @dataclass(frozen=True)
+class LanguageRange:
+    """The samples of one language in a loader."""
+
+    language: str
+    first_sample: int
+    num_batches: int
+    """Number of batches of a step, at most `eval_iters`."""
+
+
+@dataclass(frozen=True)
 class Loaders:
     train: BatchLoader
     valid: BatchLoader | None
     test: BatchLoader | None
+    token_bytes: torch.Tensor
+    """Number of bytes to which each id decodes, int64 [vocabulary]; 0 for special tokens."""
+    valid_languages: BatchLoader | None = None
+    """One loader with the validation samples of all languages, one language after the other."""
+    language_ranges: tuple[LanguageRange, ...] = ()
 
 
 def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, grid: ParallelGrid) -> Loaders:
@@ -118,13 +141,37 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
         choose_cache_folder(config),
     )
     has_mask = data.eod_mask_loss or data.pack_impl == "best_fit" or choose_masked_padding_id(tokenizer) >= 0
-    train, valid, test = (
+    found = {}
+    if data.valid_by_language and training.eval_iters:
+        found = build_validation_languages(data, config.model.sample_length, tokenizer, training.seed, choose_cache_folder(config))
+    joined, ranges = join_languages(found, sizes.train_batch_size, training.eval_iters)
+    train, valid, test, languages = (
         BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers, has_mask) if dataset is not None else None
-        for dataset in datasets
+        for dataset in (*datasets, joined)
     )
     if train is None:
         raise DataError("there are no training documents. Check split, or name train_data_paths.")
-    return Loaders(train, valid, test)
+    token_bytes = torch.tensor([len(data) for data in tokenizer.read_token_bytes()])
+    return Loaders(train, valid, test, token_bytes, languages, ranges)
+
+
+def join_languages(
+    languages: Mapping[str, SampleDataset], batch_size: int, eval_iters: int
+) -> tuple[Any, tuple[LanguageRange, ...]]:
+    """Return one dataset with whole batches of each language, and the ranges of the languages; (None, ()) without languages.
+
+    A language with fewer samples than a batch repeats them to fill one batch.
+    """
+    if not languages:
+        return None, ()
+    parts, ranges, first = [], [], 0
+    for language, dataset in languages.items():
+        num_batches = min(eval_iters, max(1, len(dataset) // batch_size))
+        dataset.extend(num_batches * batch_size)
+        parts.append(Subset(cast("Dataset[Any]", dataset), range(num_batches * batch_size)))
+        ranges.append(LanguageRange(language, first, num_batches))
+        first += num_batches * batch_size
+    return ConcatDataset(parts), tuple(ranges)
 
 
 def choose_cache_folder(config: NeoXConfig) -> Path | None:

@@ -18,7 +18,8 @@ and skips other tokens. With `pack_impl: best_fit` an epoch consists of n rows o
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -49,6 +50,7 @@ from neox_code.data.shares import (
     Share,
     divide_by_language,
     hash_documents,
+    list_languages,
     require_origins,
     sample_by_directory,
     weigh_by_documents,
@@ -126,23 +128,63 @@ def build_datasets(
     """
     cache = open_cache(cache)
     hashes = run_on_rank_zero(partial(check_token_files, data, sequence_length, num_samples, tokenizer, cache.folder is not None))
-    facts = TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, choose_masked_padding_id(tokenizer), tokenizer.identity)
-    config = make_megatron_config(data, sequence_length, seed, facts)
+    config = make_megatron_config(data, sequence_length, seed, read_facts(tokenizer))
+    shares = [open_shares(data, split, hashes, config) if count else [] for split, count in zip(Split, num_samples, strict=True)]
+    with enter_once_per_host():
+        train, valid, test = (
+            build_split(data, split, own, count, config, cache)
+            for split, own, count in zip(Split, shares, num_samples, strict=True)
+        )
+    return train, valid, test
+
+
+def build_validation_languages(
+    data: DataConfig, sequence_length: int, tokenizer: Tokenizer, seed: int, cache: IndexCache | str | Path | None
+) -> dict[str, SampleDataset]:
+    """Return the validation samples of each language, one epoch of them. Call this function on every rank.
+
+    Languages with too few tokens for a window are left out. Raise DataError if a token file has no origins.
+    """
+    cache = open_cache(cache)
+    hashes = run_on_rank_zero(partial(check_token_files, data, sequence_length, (0, 1, 0), tokenizer, cache.folder is not None))
+    config = make_megatron_config(data, sequence_length, seed, read_facts(tokenizer))
+    parts: dict[str, list[Share]] = {}
+    for share, _ in open_shares(data, Split.valid, hashes, config):
+        for part in list_languages(share, "valid_by_language"):
+            if part.num_tokens > config.sequence_length or data.pack_impl == "best_fit":
+                parts.setdefault(str(part.language), []).append(part)
+            else:
+                log.info("validation/%s leaves out %d tokens of %s", part.language, part.num_tokens, part.prefix)
+    found: dict[str, SampleDataset] = {}
+    with enter_once_per_host():
+        for language, own in sorted(parts.items()):
+            makers = [partial(make_samples, replace(data, sample_order="per_epoch"), part, config, cache) for part in own]
+            counts = [len(make(1)) for make in makers]
+            found[language] = makers[0](1) if len(own) == 1 else BlendedSamples(makers, counts, sum(counts), cache)
+    return found
+
+
+def read_facts(tokenizer: Tokenizer) -> TokenizerFacts:
+    return TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, choose_masked_padding_id(tokenizer), tokenizer.identity)
+
+
+def open_shares(data: DataConfig, split: Split, hashes: Mapping[str, str], config: GPTDatasetConfig) -> list[tuple[Share, float]]:
+    """Return the shares of a split with their weights. `hashes` has the token files to read."""
+    return [
+        (open_share(source, GPTDataset.build_low_level_dataset(source.prefix, config), hashes[source.prefix]), source.weight)
+        for source in find_sources(data, split)
+        if source.prefix in hashes
+    ]
+
+
+@contextmanager
+def enter_once_per_host() -> Iterator[None]:
+    """Enter the block first on one rank of each host, which makes the indices that are kept. The other ranks then read them."""
     if not is_first_of_host():
-        barrier()  # one rank of each host makes the indices that are kept, the others read them
-    files = {prefix: GPTDataset.build_low_level_dataset(prefix, config) for prefix in hashes}
-    datasets = []
-    for split, count in zip(Split, num_samples, strict=True):
-        shares = [
-            (open_share(source, files[source.prefix], hashes[source.prefix]), source.weight)
-            for source in (find_sources(data, split) if count else [])
-            if source.prefix in files
-        ]
-        datasets.append(build_split(data, split, shares, count, config, cache))
+        barrier()
+    yield
     if is_first_of_host():
         barrier()
-    train, valid, test = datasets
-    return train, valid, test
 
 
 def build_training_samples(
@@ -153,12 +195,10 @@ def build_training_samples(
     Raise DataError if a token file is missing, or if its .idx file does not have the SHA-256 in `hashes`.
     """
     config = make_megatron_config(data, sequence_length, seed, TokenizerFacts(2**31, eod_id, -1, {}))
-    shares = []
     for source in find_sources(data, Split.train):
         if IndexedDataset(source.prefix) and hash_idx(source.prefix) != hashes.get(source.prefix):
             raise DataError(f"{get_idx_path(source.prefix)} is not the file that the run read. Put that file in its place.")
-        file = GPTDataset.build_low_level_dataset(source.prefix, config)
-        shares.append((open_share(source, file, ""), source.weight))
+    shares = open_shares(data, Split.train, dict.fromkeys(hashes, ""), config)
     samples = build_split(data, Split.train, shares, num_samples, config, IndexCache(None))
     assert samples is not None
     return samples
@@ -222,9 +262,10 @@ def check_token_files(
                 log.warning("%s: left out, %s", SPLITS[split.value], reason)
                 found.remove(prefix)
         prefixes |= found
-    for source in find_sources(data, Split.train):
-        for key in ("language_weights", "language_alpha", "directory_alpha"):
-            if getattr(data, key) not in (None, {}):
+    used = [(Split.train, key) for key in ("language_weights", "language_alpha", "directory_alpha")]
+    for split, key in [*used, (Split.valid, "valid_by_language")]:
+        for source in find_sources(data, split) if getattr(data, key) not in (None, False, {}) else ():
+            if source.prefix in prefixes:
                 require_origins(source.prefix, key)
     for prefix in sorted(prefixes):
         check_token_file(prefix, sequence_length, tokenizer, len(prefixes))

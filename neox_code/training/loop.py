@@ -84,6 +84,7 @@ class Run:
                 with self.meter.exclude_time():
                     if is_last or state.is_multiple_of(training.eval_interval):
                         self.maybe_evaluate("validation", self.loaders.valid)
+                        self.evaluate_languages()
                     if is_last:
                         self.guard.require_finite_loss(state.iteration)
                     is_saved = self.checkpoints.is_due(state, is_last, self.guard.is_loss_finite)
@@ -128,14 +129,26 @@ class Run:
 
     def maybe_evaluate(self, name: str, loader: BatchLoader | None) -> None:
         """Log the loss on validation or test data (`name`), if there is a loader and `eval_iters` is not 0."""
-        count = self.config.training.eval_iters
-        if loader is not None and count:
-            self.watchdog.suspend(f"the first batch of the {name}")
-            loss = validate(
-                self.engine, self.evaluate, loader, count, self.grid, self.watchdog.record_progress, self.is_stop_requested
-            )
-            if loss is not None or not self.is_stop_requested():
-                self.meter.report_evaluation(self.state, name, loss)
+        if loader is not None and self.config.training.eval_iters:
+            self.evaluate_batches(name, loader, self.config.training.eval_iters)
+
+    def evaluate_languages(self) -> None:
+        """Log the loss on the validation data of each language, with `valid_by_language`."""
+        loader = self.loaders.valid_languages
+        for own in self.loaders.language_ranges:
+            if loader is None or self.is_stop_requested():
+                return
+            self.evaluate_batches(f"validation/{own.language}", loader, own.num_batches, own.first_sample)
+
+    def evaluate_batches(self, name: str, loader: BatchLoader, count: int, first_sample: int = 0) -> None:
+        """Evaluate `count` batches and log the result, unless a stop is requested."""
+        self.watchdog.suspend(f"the first batch of the {name}")
+        advance, token_bytes = self.watchdog.record_progress, self.loaders.token_bytes
+        evaluation = validate(
+            self.engine, self.evaluate, loader, count, self.grid, advance, self.is_stop_requested, token_bytes, first_sample
+        )
+        if evaluation is not None or not self.is_stop_requested():
+            self.meter.report_evaluation(self.state, name, evaluation)
 
     def save(self) -> None:
         self.watchdog.suspend("saving a checkpoint")

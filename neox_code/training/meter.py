@@ -21,6 +21,7 @@ from neox_code.training.state import TrainingState
 from neox_code.training.step import StepResult
 from neox_code.training.throughput import compute_flops_utilization, find_peak_tflops, read_peak_memory_gib
 from neox_code.training.trackers import Tracker
+from neox_code.training.validation import Evaluation
 
 log = get_logger(__name__)
 
@@ -102,15 +103,22 @@ class Meter:
         }
         self.log_to_trackers(state, {name: value for name, value in scalars.items() if value is not None and math.isfinite(value)})
 
-    def report_evaluation(self, state: TrainingState, name: str, loss: float | None) -> None:
-        """Log the loss on validation or test data in nats per token, and pass it to the trackers. `loss` is None if all tokens are
-        masked."""
-        if loss is None:
+    def report_evaluation(self, state: TrainingState, name: str, evaluation: Evaluation | None) -> None:
+        """Log the loss on validation or test data in nats per token and the bits per byte, and pass them to the trackers.
+
+        `evaluation` is None if all tokens are masked.
+        """
+        if evaluation is None:
             log.warning("%s at iteration %d | no loss: all tokens are masked", name, state.iteration)
             return
+        loss, bits = evaluation
         perplexity = math.exp(min(loss, 80))
-        log.info("%s at iteration %d | loss %.4f | perplexity %.2f", name, state.iteration, loss, perplexity)
-        self.log_to_trackers(state, {f"{name}/lm_loss": loss, f"{name}/lm_loss_ppl": perplexity})
+        scalars = {f"{name}/lm_loss": loss, f"{name}/lm_loss_ppl": perplexity}
+        if bits is not None:
+            scalars[f"{name}/bits_per_byte"] = bits
+        by_bytes = "" if bits is None else f" | {bits:.4f} bits/byte"
+        log.info("%s at iteration %d | loss %.4f | perplexity %.2f%s", name, state.iteration, loss, perplexity, by_bytes)
+        self.log_to_trackers(state, scalars)
 
     def log_to_trackers(self, state: TrainingState, scalars: Mapping[str, float]) -> None:
         for tracker in self.trackers:
