@@ -81,6 +81,15 @@ def model_file(folder: Path, model_rank: int) -> Path:
     return folder / f"mp_rank_{model_rank:02d}_model_states.pt"
 
 
+def get_optimizer_path(folder: Path, data_rank: int, model_rank: int, is_bf16: bool) -> Path:
+    """Return the path of a rank's optimizer state file.
+
+    >>> get_optimizer_path(Path("global_step10"), 1, 0, True).name
+    'bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt'
+    """
+    return folder / f"{'bf16_' if is_bf16 else ''}zero_pp_rank_{data_rank}_mp_rank_{model_rank:02d}_optim_states.pt"
+
+
 def list_layer_files(folder: Path) -> dict[tuple[int, int], Path]:
     """Return (layer index, tensor rank) -> weight file, for the existing files."""
     matches = ((LAYER_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())

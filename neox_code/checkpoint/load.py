@@ -41,9 +41,7 @@ def require_loadable(start: Start, model: ModelConfig) -> None:
         load_client_state(folder, is_checked=True)
 
 
-def load_checkpoint(
-    engine: DeepSpeedEngine, start: Start, model: ModelConfig, vocab_size: int, grid: ParallelGrid
-) -> dict[str, Any]:
+def load_checkpoint(engine: Any, start: Start, model: ModelConfig, vocab_size: int, grid: ParallelGrid) -> dict[str, Any]:
     """Load weights and optimizer state into the engine, on every rank; return the client state, {} for a start from scratch.
 
     The checkpoint may have any layout over ranks. With ZeRO stage 3 it must have this run's layout.
@@ -51,14 +49,14 @@ def load_checkpoint(
     folder = start.folder
     if folder is None:
         return {}
-    engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
     if not start.loads_optimizer:
         load_weights_alone(engine, folder, model, vocab_size, grid)
         if start.resets:
             return {}
         return dict(start.record.state) if start.record else load_client_state(folder)
-    if start.is_resharded:
+    if start.is_resharded or not isinstance(engine, DeepSpeedEngine):
         return load_resharded(engine, start, model, vocab_size, grid)
+    engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
     try:
         with redirect_stdout(io.StringIO()) as printed, keep_optimizer_settings(engine.optimizer):
             _, state = engine.load_checkpoint(str(folder.parent), tag=folder.name)
@@ -79,25 +77,29 @@ def load_checkpoint(
     return state or {}
 
 
-def load_resharded(
-    engine: DeepSpeedEngine, start: Start, model: ModelConfig, vocab_size: int, grid: ParallelGrid
-) -> dict[str, Any]:
-    """Load weights and optimizer state of another layout into the engine, on every rank; return the client state."""
+def load_resharded(engine: Any, start: Start, model: ModelConfig, vocab_size: int, grid: ParallelGrid) -> dict[str, Any]:
+    """Load weights and optimizer state of any layout into the engine, on every rank; return the client state."""
     folder = start.folder
     assert folder is not None
     states = read_optimizer_state(folder, model)
     load_weights(engine.module, folder, model, vocab_size, grid)
     load_optimizer_state(engine, states, model, vocab_size, grid)
-    with keep_optimizer_settings(engine.optimizer):
-        loss_scale = states.read_global_state().get(LOSS_SCALE)
-        if loss_scale and hasattr(engine.optimizer, "loss_scaler"):  # DeepSpeed's bf16 optimizer has none
+    loss_scale = states.read_global_state().get(LOSS_SCALE)
+    if not isinstance(engine, DeepSpeedEngine):
+        if loss_scale and engine.loss_scale is not None:
+            engine.loss_scale.load(loss_scale if isinstance(loss_scale, Mapping) else vars(loss_scale))
+    elif loss_scale and hasattr(engine.optimizer, "loss_scaler"):  # DeepSpeed's bf16 optimizer has none
+        with keep_optimizer_settings(engine.optimizer):
             engine.optimizer.loss_scaler = loss_scale
     state = load_client_state(folder)
     for name in ENGINE_COUNTS:
         setattr(engine, name, int(state.get(name, 0)))
     writer = "in the universal format" if is_universal(folder) else f"by {SavedSizes.from_folder(folder)}"
     stage = f", ZeRO {start.stored.values.get('zero_stage', 0)}" if start.stored else ""
-    log.info("%s was written %s%s: its optimizer state is resharded", folder, writer, stage)
+    if start.is_resharded:
+        log.info("%s was written %s%s: its optimizer state is resharded", folder, writer, stage)
+    else:
+        log.info("loaded %s", folder)
     return state
 
 
@@ -125,7 +127,7 @@ def keep_optimizer_settings(optimizer: Any) -> Iterator[None]:
     vars(optimizer).update(settings)
 
 
-def load_weights_alone(engine: DeepSpeedEngine, folder: Path, model: ModelConfig, vocab_size: int, grid: ParallelGrid) -> None:
+def load_weights_alone(engine: Any, folder: Path, model: ModelConfig, vocab_size: int, grid: ParallelGrid) -> None:
     """Load weights of any layout into the engine and its optimizer's fp32 copies, on every rank."""
     parameters = list(engine.module.parameters())
     if any(hasattr(parameter, "ds_id") for parameter in parameters):  # ZeRO-3: parameters are whole in this context alone
@@ -134,7 +136,7 @@ def load_weights_alone(engine: DeepSpeedEngine, folder: Path, model: ModelConfig
                 load_weights(engine.module, folder, model, vocab_size)
     else:
         load_weights(engine.module, folder, model, vocab_size, grid)
-    engine.optimizer.refresh_fp32_params()
+    (engine.optimizer if isinstance(engine, DeepSpeedEngine) else engine).refresh_fp32_params()
     log.info("loaded the weights of %s", folder)
 
 

@@ -10,15 +10,16 @@ For each group of parameters (matrices, vectors), a file has one flat tensor of 
     files of data ranks          |-- rank 0 --|-- rank 1 --|-- rank 2 --|               `param_slice_mappings` has the positions
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from deepspeed import DeepSpeedEngine
+from torch import nn
 
 from neox_code.checkpoint.consistency import has_finite_values
 from neox_code.checkpoint.layout import (
@@ -189,33 +190,74 @@ class ZeroFile:
         return None if step is None else parse_step(self.path, step)
 
 
+class Fragment(NamedTuple):
+    """The part of a parameter that a data rank updates."""
+
+    parameter: nn.Parameter
+    source: int
+    """Position of the part's first element in the flat parameter."""
+    size: int
+    """Number of elements."""
+    target: int
+    """Position of the part's first element in the rank's flat tensors."""
+
+
+class ZeroGroup:
+    """A parameter group of DeepSpeed's optimizer, with the interface of training.flat_group.FlatGroup."""
+
+    def __init__(self, parameters: list[nn.Parameter], master: torch.Tensor, keys: Collection[str]):
+        self.parameters, self.master = parameters, master
+        self.moments = {key: torch.zeros_like(master) for key in keys if key != MASTER}
+
+    def list_fragments(self) -> Iterator[Fragment]:
+        for parameter in self.parameters:
+            if place := parameter._hp_mapping:  # type: ignore[attr-defined]  # None if other data ranks have it all
+                source, target = place.lp_fragment_address, place.hp_fragment_address
+                yield Fragment(parameter, source.start, target.numel, target.start)
+
+
+def list_groups(engine: Any, keys: Collection[str]) -> list[Any]:
+    """Return the parameter groups of an engine with their flat tensors. `keys` are the names of the tensors in a state."""
+    if not isinstance(engine, DeepSpeedEngine):
+        return engine.groups
+    optimizer = engine.optimizer
+    parameters = optimizer.bf16_groups if hasattr(optimizer, "bf16_groups") else optimizer.bit16_groups
+    flats = [group["params"][0].data for group in optimizer.param_groups]
+    return [ZeroGroup(members, flat, keys) for members, flat in zip(parameters, flats, strict=True)]
+
+
 def load_optimizer_state(
-    engine: DeepSpeedEngine, states: UniversalFiles | ZeroFiles, model: ModelConfig, vocab_size: int, grid: ParallelGrid
+    engine: Any, states: UniversalFiles | ZeroFiles, model: ModelConfig, vocab_size: int, grid: ParallelGrid
 ) -> None:
     """Fill the engine's optimizer with this rank's part of the state and of the fp32 weights. Hyperparameters stay unchanged.
 
     Raise CheckpointError if a parameter is missing, or its state has another shape or non-finite values.
     """
-    optimizer = engine.optimizer
     names = {parameter: get_name_in_whole_model(name) for name, parameter in engine.module.named_parameters()}
-    groups = optimizer.bf16_groups if hasattr(optimizer, "bf16_groups") else optimizer.bit16_groups
+    groups = list_groups(engine, states.keys)
     filled: dict[int, dict[str, Any]] = {}
-    for index, (group, parameters) in enumerate(zip(optimizer.param_groups, groups, strict=True)):
-        (flat,) = group["params"]
-        tensors = {key: flat.data if key == MASTER else torch.zeros_like(flat, requires_grad=False) for key in states.keys}
-        for parameter in parameters:
-            name, place = names[parameter], parameter._hp_mapping
-            if name not in states.names:
+    for index, group in enumerate(groups):
+        for parameter in group.parameters:
+            if (name := names[parameter]) not in states.names:
                 raise CheckpointError(f"{states.folder} holds no state of {name}. Load the weights alone with no_load_optim: true.")
-            for key, tensor in tensors.items() if place else ():  # None: other data ranks have the whole parameter
+        tensors = {MASTER: group.master, **group.moments}
+        if missing := sorted(tensors.keys() - set(states.keys)):
+            raise CheckpointError(
+                f"{states.folder} holds no {missing[0]}, which this optimizer needs. "
+                "Load the weights alone with no_load_optim: true."
+            )
+        for parameter, source, count, target in group.list_fragments():
+            name = names[parameter]
+            for key, tensor in tensors.items():
                 whole = states.read(name, key)
                 if not has_finite_values(whole):
                     raise CheckpointError(f"{key} of {name} has non-finite values in {states.folder}. Choose another checkpoint.")
                 part = make_rank_part(states.folder, name, whole, parameter.shape, model, vocab_size, grid).flatten()
-                source, target = place.lp_fragment_address, place.hp_fragment_address
-                tensor[target.start :][: target.numel].copy_(part[source.start :][: source.numel])
-        step = states.read_step(names[parameters[0]])
-        moments = {key: tensor for key, tensor in tensors.items() if key != MASTER}
-        filled[index] = moments | ({} if step is None else {STEP: step})
-    base = optimizer.optimizer
-    base.load_state_dict({"state": filled, "param_groups": base.state_dict()["param_groups"]})
+                tensor[target : target + count].copy_(part[source : source + count])
+        step = states.read_step(names[group.parameters[0]])
+        filled[index] = group.moments | ({} if step is None else {STEP: step})
+        if step is not None and not isinstance(engine, DeepSpeedEngine):
+            engine.set_updates(index, step)
+    if isinstance(engine, DeepSpeedEngine):
+        base = engine.optimizer.optimizer
+        base.load_state_dict({"state": filled, "param_groups": base.state_dict()["param_groups"]})

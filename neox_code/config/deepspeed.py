@@ -45,6 +45,30 @@ BF16_NUMERICS: Mapping[str, Any] = {
 }
 
 
+LOSS_SCALE_SETTINGS = {
+    *("loss_scale", "initial_scale_power", "loss_scale_window", "hysteresis", "min_loss_scale", "consecutive_hysteresis")
+}
+"""Settings of `fp16` that the plain engine has too."""
+
+
+def find_need_of_deepspeed(config: NeoXConfig) -> str | None:
+    """Return the keys that need DeepSpeed's engine, as KEY (VALUE, ORIGIN); None for a run of the plain engine."""
+    section, optimizer = config.parallelism, config.optimizer
+    zero, has_stages = drop_nulls(optimizer.zero_optimization), section.pipe_parallel_size > 0
+    needs = {
+        "pipe_parallel_size": section.pipe_parallel_size > 1,
+        "zero_stage": optimizer.zero_stage > 1,
+        "zero_optimization": optimizer.offloads_optimizer or "offload_param" in zero or bool(zero.get("round_robin_gradients")),
+        "optimizer_type": optimizer.optimizer_type == "cpu_adam",
+        "use_bnb_optimizer": optimizer.use_bnb_optimizer,
+        "deepspeed_extra_args": bool(drop_nulls(optimizer.deepspeed_extra_args)),
+        "fp16": not drop_nulls(optimizer.fp16).keys() <= LOSS_SCALE_SETTINGS,
+        "checkpoint_num_layers": section.checkpoint_activations and section.checkpoint_num_layers > 1 and has_stages,
+    }
+    found = [config.format_key(key) for key, is_needed in needs.items() if is_needed]
+    return ", ".join(found) or None
+
+
 def make_deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]:
     """Return the dictionary for deepspeed.initialize.
 
@@ -65,6 +89,7 @@ def make_deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]
             "stage": stage,
         },
         "zero_allow_untested_optimizer": True,
+        "timers": {"throughput": {"enabled": False}},  # these would make the device wait twice for each micro batch
     }
     precision = PRECISION_KEYS[config.model.precision]
     if precision:

@@ -7,7 +7,8 @@ from typing import Literal
 @dataclass(frozen=True)
 class ParallelismConfig:
     pipe_parallel_size: int = 0
-    """Pipeline stages. 0 runs the layers as one plain module without DeepSpeed's pipeline engine; 1 and more use it."""
+    """Pipeline stages. 2 and more use DeepSpeed's pipeline engine. 0 and 1 train alike: checkpoints have all weights of a tensor
+    rank in one file with 0, a file a layer with 1."""
 
     model_parallel_size: int = 1
     """Tensor-parallel ranks that share each layer."""

@@ -64,7 +64,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("train_data_weights", "valid_data_weights", "test_data_weights"),
         *("tokenizer_type", "vocab_file", "merge_file", "merge_file_reader", "newlines"),
         *("heldout_path", "heldout_split", "heldout_bytes_per_language"),
-        *("log_interval", "eval_interval", "eval_iters", "exit_interval", "max_skipped_steps"),
+        *("log_interval", "gc_interval", "eval_interval", "eval_iters", "exit_interval", "max_skipped_steps"),
         *("save", "load", "iteration", "finetune", "no_load_optim"),
         *("checkpoint_factor", "checkpoint_interval_seconds", "extra_save_iters", "keep_last_n_checkpoints", "save_huggingface"),
         *("tensorboard_dir", "metrics_file", "log_dir", "peak_theoretical_tflops"),

@@ -33,6 +33,9 @@ class TrainingConfig:
     log_interval: int = 100
     """Steps between two log lines."""
 
+    gc_interval: int = 100
+    """Steps between two runs of Python's garbage collector, which all ranks then make together; 0 leaves them to Python."""
+
     eval_interval: int = 1000
     """Steps between two validations."""
 

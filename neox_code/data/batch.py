@@ -1,6 +1,7 @@
 """Stack samples into the tensors of a micro batch. Shape letters: B micro batch, S sequence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import torch
 
@@ -14,3 +15,34 @@ def collate(samples: Sequence[Mapping[str, torch.Tensor]], has_mask: bool = True
     tokens_BS, labels_BS, mask_BS = (torch.stack([sample[key] for sample in samples]) for key in ("tokens", "labels", "loss_mask"))
     assert has_mask or mask_BS.all(), "a sample masks tokens, and the configuration has no mask"
     return tokens_BS.long(), (labels_BS.long(), mask_BS.float() if has_mask else None)
+
+
+def move_to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch on a device. Copies from pinned memory to a GPU do not make the host wait."""
+    tokens, (labels, mask) = batch
+    tokens, labels = (each.to(device, non_blocking=True) for each in (tokens, labels))
+    return tokens, (labels, None if mask is None else mask.to(device, non_blocking=True))
+
+
+def copy_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Return the batches; on a GPU each is copied to it while the GPU computes with the one before."""
+    return copy_by_side_stream(batches, device) if device.type == "cuda" else batches
+
+
+def copy_by_side_stream(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield the batches on a GPU. The copy of the next one has begun when a batch is yielded."""
+    stream = torch.cuda.Stream(device)
+    copied: Batch | None = None
+    for batch in chain(batches, [None]):
+        ready = copied
+        if ready is not None:
+            torch.cuda.current_stream(device).wait_stream(stream)
+        if batch is not None:
+            with torch.cuda.stream(stream):
+                copied = move_to_device(batch, device)
+        if ready is not None:
+            tokens, (labels, mask) = ready
+            for tensor in (tokens, labels, mask):
+                if tensor is not None:
+                    tensor.record_stream(torch.cuda.current_stream(device))
+            yield ready

@@ -1,11 +1,19 @@
-"""Set the C allocator for tensors on the CPU: call `keep_freed_memory` before the first large tensor is allocated.
+"""Set the allocator of tensors: call `set_allocator` before the first large tensor is allocated.
 
 Every step frees and allocates the same hundreds of megabytes. By default glibc gets each large block from the kernel and returns it
 at `free`. The page faults of new blocks take about a fifth of a training step. Settings that glibc reads only at a process's start
-are in launch/command.py. GPU memory has torch's own caching allocator.
+are in launch/command.py.
+
+torch's allocator of GPU memory gets expandable segments: a step whose tensors have other sizes then leaves no unusable gaps.
 """
 
 import ctypes
+import os
+
+import torch
+
+GPU_VARIABLE, GPU_SETTINGS = "PYTORCH_ALLOC_CONF", "expandable_segments:True"
+FORMER_GPU_VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 """Parameters of mallopt(3), from glibc's malloc.h."""
@@ -17,3 +25,11 @@ def keep_freed_memory(top_pad_bytes: int = 64 << 20) -> bool:
     if mallopt is None:
         return False
     return all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1), mallopt(M_TOP_PAD, top_pad_bytes)])
+
+
+def set_allocator(device: torch.device) -> None:
+    """Set the allocator of this device's memory. Variables that the user has set are kept."""
+    if device.type == "cpu":
+        keep_freed_memory()
+    elif FORMER_GPU_VARIABLE not in os.environ:
+        os.environ.setdefault(GPU_VARIABLE, GPU_SETTINGS)

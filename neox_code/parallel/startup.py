@@ -28,7 +28,7 @@ from megatron.core import parallel_state
 from neox_code.config.derive import compute_data_parallel_size
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
-from neox_code.parallel.allocator import keep_freed_memory
+from neox_code.parallel.allocator import set_allocator
 from neox_code.parallel.divided_layers import DividedLayers
 from neox_code.parallel.grid import ParallelGrid, select_device
 
@@ -49,10 +49,9 @@ def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
     device = select_device(local_rank)
     if tensor_size > 1:
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")  # lets megatron-core overlap its all-reduce with the matmul
+    set_allocator(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    else:
-        keep_freed_memory()
     join_process_group(rank, world_size, device, parallelism)
     try:
         parallel_state.initialize_model_parallel(tensor_size, pipeline_size)
@@ -132,7 +131,7 @@ def join_process_group(rank: int, world_size: int, device: torch.device, paralle
         wait_for_address(os.environ["MASTER_ADDR"], parallelism.distributed_timeout_seconds)
     try:
         dist.init_process_group(
-            "nccl" if device.type == "cuda" and parallelism.distributed_backend != "gloo" else "gloo",
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" and parallelism.distributed_backend != "gloo" else "gloo",
             rank=rank,
             world_size=world_size,
             store=store,

@@ -4,7 +4,7 @@
     compute_memory_per_gpu(config, layout, padded_vocab_size).total / 2**30          # GiB on the fullest stage
 
 weights      bytes of the precision, on the fullest pipeline stage, divided by tensor parallelism
-gradients    as many bytes as the weights, or 4 bytes each if micro batches are summed in fp32
+gradients    4 bytes each; with DeepSpeed's engine as many bytes as the weights, unless micro batches are summed in fp32
 optimizer    fp32 weights and moments: 12 bytes per parameter with Adam, none if ZeRO offloads them
              ZeRO divides the optimizer (stage 1), gradients (stage 2) and weights (stage 3) over the data-parallel ranks
              (Rajbhandari et al. 2020, "ZeRO", section 5)
@@ -12,14 +12,14 @@ activations  tensors saved for the backward pass: bytes of a block (Korthikanti 
              Recomputation", section 4.1, equations 1 and 2) x blocks of a stage x micro batches that a stage holds at once.
              These are at most stages - stage (1F1B; Narayanan et al. 2021, "Efficient Large-Scale Language Model
              Training", section 2.2; DeepSpeed's TrainSchedule.num_pipe_buffers)
-buffers      DeepSpeed's buckets for the reduction of gradients, two if it overlaps with computation
+buffers      DeepSpeed's buckets for the reduction of gradients, two if it overlaps with computation; none without DeepSpeed
 
 Temporary tensors within operations and fragmentation are not counted. `LIBRARIES` is added for the libraries' own memory.
 """
 
 from dataclasses import dataclass, fields
 
-from neox_code.config.deepspeed import sums_gradients_in_fp32
+from neox_code.config.deepspeed import find_need_of_deepspeed, sums_gradients_in_fp32
 from neox_code.config.deepspeed_settings import is_default
 from neox_code.config.derive import compute_data_parallel_size
 from neox_code.config.model import ModelConfig
@@ -119,15 +119,17 @@ def compute_stage_memory(config: NeoXConfig, layout: Layout, stage: int, padded_
     model, optimizer = config.model, config.optimizer
     count = count_stage_parameters(model, layout, stage, padded_vocab_size).count_on_rank(layout.tensor_size)
     size = BYTES[model.precision]
-    zero = max(1, optimizer.zero_stage)
+    zero, is_plain = max(1, optimizer.zero_stage), not find_need_of_deepspeed(config)
+    has_masters = not (is_plain and size == 4)  # the plain engine's fp32 weights are the optimizer's
+    is_fp32_sum = is_plain or sums_gradients_in_fp32(config)
     return Memory(
         weights=divide_rounding_up(count * size, layout.data_size if zero >= 3 else 1),
-        gradients=divide_rounding_up(count * (4 if sums_gradients_in_fp32(config) else size), layout.data_size if zero >= 2 else 1),
+        gradients=divide_rounding_up(count * (4 if is_fp32_sum else size), layout.data_size if zero >= 2 else 1),
         optimizer=0
         if is_offloaded(optimizer.zero_optimization)
-        else divide_rounding_up(count * compute_optimizer_bytes(optimizer), layout.data_size),
+        else divide_rounding_up(count * (compute_optimizer_bytes(optimizer) - (0 if has_masters else 4)), layout.data_size),
         activations=compute_stage_activations(model, layout, stage, padded_vocab_size),
-        buffers=0 if has_bf16_optimizer(config) else compute_bucket_bytes(optimizer, size),
+        buffers=0 if is_plain or has_bf16_optimizer(config) else compute_bucket_bytes(optimizer, size),
     )
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from neox_code.parallel.collectives import all_reduce
 
-ELEMENTS_AT_ONCE = 1 << 20
+ELEMENTS_AT_ONCE = 1 << 17
 ELEMENTS_OF_A_SUM = 1 << 10
 """Number of squares that are summed in fp32. These sums are then added in fp64."""
 

@@ -5,14 +5,17 @@
 Every rank runs the same steps. If a decision depends on one rank (its clock, its signals), all ranks first exchange its value.
 """
 
+import gc
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
-from neox_code.data.batch import Batch
+from neox_code.data.batch import Batch, copy_ahead
 from neox_code.data.loaders import BatchLoader, Loaders
 from neox_code.data.order_log import describe_batch
 from neox_code.errors import EXIT_RESUME
@@ -22,12 +25,12 @@ from neox_code.parallel.collectives import broadcast_from_rank_zero, is_true_on_
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_dropout
 from neox_code.training.checkpoints import Checkpoints
-from neox_code.training.engine import Engine
+from neox_code.training.engine import Engine, reads_late, set_rate
 from neox_code.training.loss_guard import LossGuard
 from neox_code.training.meter import Meter
 from neox_code.training.schedule import compute_schedule_position, compute_scheduled_rate
 from neox_code.training.state import TrainingState
-from neox_code.training.step import StepResult, choose_step_functions
+from neox_code.training.step import ReadResult, choose_step_functions
 from neox_code.training.validation import validate
 from neox_code.watchdog.watchdog import Watchdog
 
@@ -35,6 +38,30 @@ log = get_logger(__name__)
 
 LOGGED_DOCUMENTS = 5
 """Maximum number of documents that are named in the log after a loss spike."""
+
+
+@contextmanager
+def collect_garbage_by_hand(interval: int) -> Iterator[Callable[[int], None]]:
+    """Disable Python's garbage collector. Yield a function of the iteration, which collects garbage every `interval` steps.
+
+    Otherwise each rank would stop at another moment, and all others would wait for it. With `interval` 0 nothing is changed.
+    """
+
+    def maybe_collect(iteration: int) -> None:
+        if interval and iteration % interval == 0:
+            gc.collect()
+
+    if not interval:
+        yield maybe_collect
+        return
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield maybe_collect
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 @dataclass
@@ -60,7 +87,8 @@ class Run:
         """
         training, state = self.config.training, self.state
         self.step, self.evaluate = choose_step_functions(self.engine)
-        batches = iter(self.loaders.train)
+        self.unread: deque[tuple[int, ReadResult, Callable[[], str]]] = deque()
+        batches = copy_ahead(iter(self.loaders.train), self.grid.device)
         log.info(
             "training from iteration %d to %d%s, %s tokens a step",
             state.iteration,
@@ -72,30 +100,30 @@ class Run:
         self.watchdog = Watchdog(self.config.parallelism.hang_timeout_seconds, self.grid)
         self.stop.defer(self.config.parallelism.stop_timeout_seconds)
         bar = progress("training", training.train_iters, " steps", every_seconds=60, done=state.iteration)
-        with self.watchdog, bar as advance:
+        with self.watchdog, bar as advance, collect_garbage_by_hand(training.gc_interval) as maybe_collect:
             self.meter.begin_interval()
             while not state.is_finished(training):
-                result, rate = self.run_one_step(batches)
+                rate = self.run_one_step(batches)
                 self.watchdog.record_progress()
+                maybe_collect(state.iteration)
                 advance(1, total=self.expected_iterations())
                 is_last = state.is_finished(training) or state.is_multiple_of(training.exit_interval)
                 if is_last or state.is_multiple_of(training.log_interval):
-                    self.meter.report(state, result, rate)
+                    self.read_results()
+                    self.meter.report(state, self.result, rate)
                 with self.meter.exclude_time():
                     if is_last or state.is_multiple_of(training.eval_interval):
                         self.maybe_evaluate("validation", self.loaders.valid)
                         self.evaluate_languages()
                     if is_last:
                         self.guard.require_finite_loss(state.iteration)
-                    is_saved = self.checkpoints.is_due(state, is_last, self.guard.is_loss_finite)
-                    if is_saved:
-                        self.save()
+                    is_saved = self.maybe_save(is_last)
                     if state.is_finished(training):
                         self.maybe_evaluate("test", self.loaders.test)
                 if is_last:
                     break
                 if self.is_stop_requested():
-                    self.end_early(result, rate, is_saved)
+                    self.end_early(rate, is_saved)
                     break
         return state
 
@@ -106,26 +134,50 @@ class Run:
             return training.num_steps
         return min(training.num_steps, max(state.iteration, round(state.iteration * training.train_seconds / state.seconds)))
 
-    def run_one_step(self, batches: Iterator[Batch]) -> tuple[StepResult, float]:
-        """Make one optimizer step. Return its result and its learning rate."""
+    def run_one_step(self, batches: Iterator[Batch]) -> float:
+        """Make one optimizer step. Return its learning rate. `read_results` reads its result, at once or one step later."""
         updates = self.state.iteration - self.state.skipped_steps
         training, model = self.config.training, self.config.model
-        position = compute_schedule_position(updates, training.num_steps, self.state.seconds, training.train_seconds)
-        rate = compute_scheduled_rate(position, self.config.optimizer, training.num_steps)
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self.compute_rate(updates)
+        set_rate(self.engine, rate, self.compute_rate(updates - 1) if self.unread else rate)
         if model.hidden_dropout or model.attention_dropout:
             seed_dropout(training.seed, self.grid, self.state.iteration)
-        result = self.step(self.engine, batches, self.grid)
+        read = self.step(self.engine, batches, self.grid)
         describe_documents = partial(
             describe_batch, self.loaders.train.dataset, self.state.consumed_samples, self.sizes, LOGGED_DOCUMENTS
         )
-        self.state.advance(self.sizes.train_batch_size, self.meter.tokens_per_step, result.skipped)
+        self.state.advance(self.sizes.train_batch_size, self.meter.tokens_per_step)
+        self.unread.append((self.state.iteration, read, describe_documents))
         if training.train_seconds:
             self.state.seconds = broadcast_from_rank_zero(time.monotonic() - self.time_origin, self.grid.device)
-        self.meter.add_step(result)
-        self.guard.check(self.state.iteration, result, describe_documents)
-        return result, rate
+        self.read_results(1 if reads_late(self.engine) else 0)
+        return rate
+
+    def compute_rate(self, updates: int) -> float:
+        """Return the learning rate after `updates` updates, at the current time."""
+        training = self.config.training
+        position = compute_schedule_position(updates, training.num_steps, self.state.seconds, training.train_seconds)
+        return compute_scheduled_rate(position, self.config.optimizer, training.num_steps)
+
+    def read_results(self, left: int = 0) -> None:
+        """Read, count and check the results of the steps, except the `left` last ones, which a GPU may still compute."""
+        while len(self.unread) > left:
+            iteration, read, describe_documents = self.unread.popleft()
+            self.result = read()
+            self.state.skipped_steps += self.result.skipped
+            self.meter.add_step(self.result)
+            self.guard.check(iteration, self.result, describe_documents)
+
+    def maybe_save(self, is_last: bool) -> bool:
+        """Save if a checkpoint is due, and all losses so far are finite. Return True if it was saved."""
+        if not self.checkpoints.is_due(self.state, is_last, self.guard.is_loss_finite):
+            return False
+        self.read_results()
+        if not self.guard.is_loss_finite:
+            self.checkpoints.is_postponed = True
+            return False
+        self.save()
+        return True
 
     def maybe_evaluate(self, name: str, loader: BatchLoader | None) -> None:
         """Log the loss on validation or test data (`name`), if there is a loader and `eval_iters` is not 0."""
@@ -159,11 +211,12 @@ class Run:
         """Return True on all ranks if at least one rank received a stop signal."""
         return is_true_on_any_rank(self.stop.is_requested, self.grid.device)
 
-    def end_early(self, result: StepResult, rate: float, is_saved: bool) -> None:
+    def end_early(self, rate: float, is_saved: bool) -> None:
         """Log the last step and save a checkpoint after it, if this is not done yet."""
         self.stop.was_followed = True
+        self.read_results()
         if self.meter.interval.steps:
-            self.meter.report(self.state, result, rate)
+            self.meter.report(self.state, self.result, rate)
         save = self.config.training.save
         if save and not is_saved and self.guard.is_loss_finite:
             self.save()

@@ -14,13 +14,39 @@ from torch import nn
 from neox_code.config.optimizer import OptimizerConfig
 from neox_code.errors import ConfigError
 
+MOMENTS = {"AdamW": ("exp_avg", "exp_avg_sq"), "Lion": ("exp_avg",), "SGD": ("momentum_buffer",)}
+"""Class of an optimizer -> names of its moments in the state of a parameter."""
+
+
+def make_moments(optimizer: torch.optim.Optimizer, settings: Mapping[str, Any], flat: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return name -> moments of a group as one tensor of the shape of `flat`, and make the states of its parameters parts of it.
+
+    The parameters of the group, `settings["params"]`, are consecutive parts of `flat` from its begin.
+    """
+    kind = type(optimizer).__name__
+    names = MOMENTS[kind] if settings.get("momentum", 1) else ()
+    moments = {name: torch.zeros_like(flat) for name in names}
+    offset = 0
+    for parameter in settings["params"]:
+        state = {name: moment[offset : offset + parameter.numel()] for name, moment in moments.items()}
+        if kind == "AdamW":
+            state["step"] = torch.zeros((), device=flat.device)
+        optimizer.state[parameter] = state
+        offset += parameter.numel()
+    return moments
+
 
 class Lion(torch.optim.Optimizer):
     """Lion (Chen et al. 2023, https://arxiv.org/abs/2302.06675, algorithm 2). Its only state is the momentum.
 
     update = sign(beta1 * momentum + (1 - beta1) * gradient);  weight -= lr * (update + weight_decay * weight)
     momentum = beta2 * momentum + (1 - beta2) * gradient
+
+    As torch's fused optimizers, it divides gradients by the attribute `grad_scale`, and changes nothing if `found_inf` is 1.
     """
+
+    grad_scale: torch.Tensor | None = None
+    found_inf: torch.Tensor | None = None
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0
@@ -39,16 +65,23 @@ class Lion(torch.optim.Optimizer):
             if not weights:
                 continue
             gradients = [weight.grad for weight in weights]
+            lr: Any = group["lr"]
+            beta1, beta2 = group["betas"]
+            if self.grad_scale is not None and self.found_inf is not None:
+                kept = 1 - self.found_inf
+                lr, beta2 = lr * kept, 1 - (1 - beta2) * kept
+                gradients = [torch.nan_to_num(gradient / self.grad_scale, 0.0, 0.0, 0.0) for gradient in gradients]
             for weight in weights:
                 if not self.state[weight]:
                     self.state[weight]["exp_avg"] = torch.zeros_like(weight)
             momenta = [self.state[weight]["exp_avg"] for weight in weights]
-            beta1, beta2 = group["betas"]
             updates = torch._foreach_lerp(momenta, gradients, 1 - beta1)
             torch._foreach_sign_(updates)
-            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(weights, updates, alpha=-group["lr"])
-            torch._foreach_lerp_(momenta, gradients, 1 - beta2)
+            torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
+            torch._foreach_mul_(updates, lr)
+            torch._foreach_sub_(weights, updates)
+            torch._foreach_mul_(momenta, beta2)
+            torch._foreach_add_(momenta, torch._foreach_mul(gradients, 1 - beta2))
         return loss
 
 
@@ -107,7 +140,7 @@ def build_optimizer(section: OptimizerConfig, parameters: Iterable[nn.Parameter]
         name, settings = {"sgd": ("SGD8bit", sgd), "lion": ("Lion8bit", lion)}.get(section.optimizer_type, ("AdamW8bit", adam))
         return build_eight_bit_optimizer(groups, name, settings)
     if section.optimizer_type == "sgd":
-        return torch.optim.SGD(groups, **sgd)
+        return torch.optim.SGD(groups, **sgd, fused=True)
     if section.optimizer_type == "lion":
         return Lion(groups, **lion)
     return torch.optim.AdamW(groups, **adam, fused=True)

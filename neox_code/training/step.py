@@ -3,15 +3,19 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from deepspeed import DeepSpeedEngine
 from torch.distributed import ReduceOp
 
-from neox_code.data.batch import Batch
+from neox_code.data.batch import Batch, move_to_device
 from neox_code.parallel.collectives import all_reduce
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.training.engine import Engine, has_pipeline
+from neox_code.training.plain_engine import PlainEngine
 from neox_code.training.token_weights import WeightedBatches
 
 
@@ -25,20 +29,24 @@ class StepResult:
     """True if the gradient was not finite, so that the step did not change the weights."""
 
 
-Step = Callable[[Engine, Iterator[Batch], ParallelGrid], StepResult]
-Evaluate = Callable[[Engine, Iterator[Batch], ParallelGrid], tuple[float, float]]
+ReadResult = Callable[[], StepResult]
+"""A function that returns the result of a step. On a GPU it waits for the step; the plain engine's steps themselves do not."""
+
+Step = Callable[[Any, Iterator[Batch], ParallelGrid], ReadResult]
+Evaluate = Callable[[Any, Iterator[Batch], ParallelGrid], tuple[float, float]]
 """Function that reads the micro batches of one step. It returns their mean loss in nats and their number of unmasked tokens."""
 
 
-def run_pipeline_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> StepResult:
+def run_pipeline_step(engine: DeepSpeedEngine, batches: Iterator[Batch], grid: ParallelGrid) -> ReadResult:
     """Make a step with DeepSpeed's gradient accumulation, pipeline schedule and optimizer."""
     skipped = engine.skipped_steps
     loss = engine.train_batch(data_iter=iter(compute_batch_weights(engine, batches, grid)))
-    return StepResult(float(loss), read_gradient_norm(engine), engine.skipped_steps > skipped)
+    result = StepResult(float(loss), read_gradient_norm(engine), engine.skipped_steps > skipped)
+    return lambda: result
 
 
-def run_plain_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> StepResult:
-    """Make a step with a plain module, which reads the micro batches one after the other."""
+def run_plain_step(engine: DeepSpeedEngine, batches: Iterator[Batch], grid: ParallelGrid) -> ReadResult:
+    """Make a step of DeepSpeed's engine with a plain module, which reads the micro batches one after the other."""
     skipped = engine.skipped_steps
     engine.train()
     total = torch.zeros((), device=grid.device)
@@ -47,10 +55,40 @@ def run_plain_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid)
         engine.backward(loss)
         engine.step()
         total += loss.detach().float()
-    return StepResult(average_losses(total, engine, grid), read_gradient_norm(engine), engine.skipped_steps > skipped)
+    result = StepResult(average_losses(total, engine, grid), read_gradient_norm(engine), engine.skipped_steps > skipped)
+    return lambda: result
 
 
-def run_pipeline_evaluation(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
+def run_own_step(engine: PlainEngine, batches: Iterator[Batch], grid: ParallelGrid) -> ReadResult:
+    """Make a step of the plain engine, which reads the micro batches one after the other."""
+    engine.train()
+    total = torch.zeros((), device=grid.device)
+    for batch in compute_batch_weights(engine, batches, grid):
+        loss = engine(move_to_device(batch, grid.device))
+        engine.backward(loss)
+        total += loss.detach()
+    figures = engine.step(total)
+    if grid.device.type != "cuda":
+        return partial(make_result, figures)
+    on_host = torch.empty(figures.shape, dtype=figures.dtype, pin_memory=True)
+    on_host.copy_(figures, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def read() -> StepResult:
+        copied.synchronize()
+        return make_result(on_host)
+
+    return read
+
+
+def make_result(figures: torch.Tensor) -> StepResult:
+    """Return the result of a step from the plain engine's figures, fp64 [3]."""
+    loss, norm, skipped = figures.tolist()
+    return StepResult(loss, norm if math.isfinite(norm) else None, bool(skipped))
+
+
+def run_pipeline_evaluation(engine: DeepSpeedEngine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
     """Evaluate with the pipeline. Only the first and the last stage read batches and count tokens."""
     own = compute_batch_weights(engine, batches, grid)
     loss = float(engine.eval_batch(data_iter=iter(own)))
@@ -74,7 +112,9 @@ def compute_batch_weights(engine: Engine, batches: Iterator[Batch], grid: Parall
 
 def choose_step_functions(engine: Engine) -> tuple[Step, Evaluate]:
     """Return the functions for a training step and for evaluation, for an engine with or without a pipeline."""
-    return (run_pipeline_step, run_pipeline_evaluation) if has_pipeline(engine) else (run_plain_step, run_plain_evaluation)
+    if has_pipeline(engine):
+        return run_pipeline_step, run_pipeline_evaluation
+    return run_own_step if isinstance(engine, PlainEngine) else run_plain_step, run_plain_evaluation
 
 
 def average_losses(total: torch.Tensor, engine: Engine, grid: ParallelGrid) -> float:
@@ -82,12 +122,6 @@ def average_losses(total: torch.Tensor, engine: Engine, grid: ParallelGrid) -> f
     return float(all_reduce(total, grid.data_group)) / (engine.gradient_accumulation_steps() * grid.data_size)
 
 
-def move_to_device(batch: Batch, device: torch.device) -> Batch:
-    tokens, (labels, weights) = batch
-    assert weights is not None
-    return tokens.to(device), (labels.to(device), weights.to(device))
-
-
-def read_gradient_norm(engine: Engine) -> float | None:
+def read_gradient_norm(engine: DeepSpeedEngine) -> float | None:
     norm = engine.get_global_grad_norm()
     return None if norm is None or not math.isfinite(float(norm)) else float(norm)

@@ -48,4 +48,4 @@ class WeightedBatches:
         scale = torch.where(self.tokens > 0, parts / self.tokens, 0).float()
         for tokens_BS, (labels_BS, mask_BS) in whole:
             assert mask_BS is not None
-            yield tokens_BS, (labels_BS, mask_BS.to(self.grid.device) * scale)
+            yield tokens_BS, (labels_BS, mask_BS.to(self.grid.device, non_blocking=True) * scale)

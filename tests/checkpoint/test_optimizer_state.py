@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from distributed_runs import losses_of, run_ranks
 
@@ -19,6 +20,7 @@ from neox_code.parallel.grid import ParallelGrid
 from neox_code.training.checkpoints import Checkpoints
 from neox_code.training.engine import Engine
 from neox_code.training.loop import Run
+from neox_code.training.plain_engine import PlainEngine
 from neox_code.training.pretrain import pretrain
 from neox_code.training.state import TrainingState
 from neox_code.training.trackers import read_metrics
@@ -36,8 +38,21 @@ def norms_of(save: Path) -> list[tuple[float, float]]:
 
 
 def read_state(engine: Engine, grid: ParallelGrid) -> State:
-    """Return the optimizer state by DeepSpeed's functions: the whole tensors of a tensor rank's part, by `tensor rank/name/key`."""
+    """Return the optimizer state: the whole tensors of a tensor rank's part, by `tensor rank/name/key`. That of DeepSpeed's engine
+    is read by DeepSpeed's functions."""
     found: State = {}
+    if isinstance(engine, PlainEngine):
+        names = {parameter: get_name_in_whole_model(name) for name, parameter in engine.module.named_parameters()}
+        for index, group in enumerate(engine.groups):
+            assert float(engine.read_updates(index)) == 3
+            for key, own in {"fp32": group.master, **group.moments}.items():
+                parts = [torch.empty_like(own) for _ in range(grid.data_size)]
+                dist.all_gather(parts, own, group=grid.data_group)
+                for parameter, offset in group.offsets.items():
+                    values = torch.cat(parts)[offset:][: parameter.numel()].view(parameter.shape)
+                    assert key != "fp32" or torch.equal(values.to(parameter.dtype), parameter)
+                    found[f"{grid.tensor_rank}/{names[parameter]}/{key}"] = values
+        return found
     engine.optimizer._lazy_init_hp_params_optimizer_state()
     for name, parameter in engine.module.named_parameters():
         key = f"{grid.tensor_rank}/{get_name_in_whole_model(name)}"
@@ -143,7 +158,7 @@ def test_the_universal_format_is_read_by_deepspeed_and_here_at_any_layout(job, t
     after = resume(ranks, job(**keys, **one, eval_iters=0), tmp_path / "universal", tmp_path / "back")
     require_equal(before, after, ranks)
     assert norms_of(tmp_path / "back") == norms_of(tmp_path / "same")
-    file = str(job(**keys, **one))
+    file = str(job(**keys, **one, gradient_predivide_factor=1.0))  # a setting that DeepSpeed's engine alone has
     loaded = run_ranks(ranks, load_by_deepspeed, [file], {"load": str(tmp_path / "universal"), "save": None})
     require_equal(before, join(loaded), ranks)
     assert main([str(tmp_path / "universal"), str(tmp_path / "again"), "--to", "universal", *names]) == 0

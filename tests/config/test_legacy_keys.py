@@ -42,6 +42,7 @@ def test_a_file_of_october_2021_loads_with_its_meaning():
             "cpu_offload": False,
         },
         "zero_allow_untested_optimizer": True,
+        "timers": {"throughput": {"enabled": False}},
         "fp16": {
             "enabled": True,
             "loss_scale": 0,

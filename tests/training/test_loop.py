@@ -1,13 +1,16 @@
 """What a run says and writes, and when it stops."""
 
+import gc
 import math
 import shutil
+import weakref
 
 import pytest
 from distributed_runs import losses_of, run_ranks, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from neox_code.files import read_json_lines
+from neox_code.training.loop import collect_garbage_by_hand
 
 
 def test_the_log_tensorboard_and_the_metrics_file_have_the_same_figures(job, tmp_path):
@@ -83,6 +86,25 @@ def test_training_ends_by_the_clock_at_the_lowest_rate_and_a_restart_adds_no_tim
     assert rates[rates.index(max(rates)) :] == sorted(rates[rates.index(max(rates)) :], reverse=True)
     resumed = sum(row["runtime/iteration_time"] for row in rows[3:])
     assert resumed < 2.0 + 5 * max(row["runtime/iteration_time"] for row in rows[3:])
+
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+
+def test_garbage_is_collected_every_interval_and_by_python_after_the_loop():
+    with collect_garbage_by_hand(3) as maybe_collect:
+        assert not gc.isenabled()
+        garbage = weakref.ref(Cycle())
+        for iteration in (1, 2):
+            maybe_collect(iteration)
+            assert garbage() is not None
+        maybe_collect(3)
+        assert garbage() is None
+    assert gc.isenabled() and not gc.get_freeze_count()
+    with collect_garbage_by_hand(0):
+        assert gc.isenabled()
 
 
 def test_validation_reads_the_same_samples_every_time(job, tmp_path):

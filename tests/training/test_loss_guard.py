@@ -9,8 +9,9 @@ from distributed_runs import run_ranks
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import NeoXError
 from neox_code.files import read_json_lines
-from neox_code.training import pretrain
+from neox_code.training import engine, pretrain
 from neox_code.training.loss_guard import LossGuard
+from neox_code.training.plain_engine import PlainEngine
 from neox_code.training.step import StepResult
 
 GOOD, BAD, NO_NUMBER = StepResult(6.12, 1.0, False), StepResult(6.12, None, True), StepResult(math.nan, None, True)
@@ -73,9 +74,18 @@ def test_a_loss_spike_is_logged_and_the_noise_of_a_falling_loss_is_not(lines, sp
     assert line.startswith(f"iteration 302 | loss spike: {spike:.4f}, median of the last 64 losses: 6.0")
 
 
-def spoil_some_gradients(file, keys, iterations):
+class LateEngine(PlainEngine):
+    """The engine as on a GPU: the loop reads the results of a step after it has started the next one."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments, is_whole=True)
+
+
+def spoil_some_gradients(file, keys, iterations, reads_late=False):
     """Train with NaN in one parameter's gradient at the given iterations (from 1); returns which steps changed weights."""
     changes = []
+    if reads_late:
+        engine.PlainEngine = LateEngine
 
     class Spoiled(pretrain.Run):
         def run_one_step(self, batches):
@@ -115,3 +125,20 @@ def test_a_step_with_a_non_finite_gradient_is_skipped_and_counted(job, tmp_path,
     assert ["train/grad_norm" in row for row in rows] == [True, False, True, True, False, True]
     assert all(math.isfinite(value) for row in rows for value in row.values() if not isinstance(value, str))
     assert (save / "global_step6").is_dir()
+
+
+def test_results_that_are_read_one_step_late_give_the_same_run(job, tmp_path):
+    """A skipped step delays the learning rates by one, whether the host knows of it yet or not."""
+    runs = []
+    for reads_late in (False, True):
+        save = tmp_path / str(reads_late)
+        results = run_ranks(1, spoil_some_gradients, job(), {"save": str(save), "log_interval": 3}, [2, 5], reads_late)
+        assert results == [([True, False, True, True, False, True], 2, 6)]
+        (file,) = (save / "global_step6").glob("*optim_states.pt")
+        masters = torch.load(file, weights_only=True)["optimizer_state_dict"]["single_partition_of_fp32_groups"]
+        rows = [row for row in read_json_lines(save / "metrics.jsonl") if "train/lm_loss" in row]
+        runs.append((masters, [(row["iteration"], row["train/lm_loss"], row["train/skipped_steps"]) for row in rows]))
+    for one, other in zip(runs[0][0], runs[1][0], strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+    for one, other in zip(runs[0][1], runs[1][1], strict=True):
+        assert other == pytest.approx(one, abs=1e-5)

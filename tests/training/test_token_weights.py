@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from deepspeed.utils import safe_get_full_fp32_param
 from distributed_runs import losses_of, run_ranks
 from torch.nn import functional as F
@@ -12,6 +13,7 @@ from neox_code.files import read_json_lines
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
 from neox_code.parallel.startup import startup
+from neox_code.training.plain_engine import PlainEngine
 from neox_code.training.step import choose_step_functions
 
 VOCABULARY, LENGTH, SAMPLES = 512, 64, 8
@@ -27,6 +29,13 @@ def samples(count, share):
 
 def weights_of(engine):
     """Return the fp32 master weights of this stage by their names in the pipeline."""
+    if isinstance(engine, PlainEngine):
+        for group in engine.groups:
+            parts = [torch.empty_like(group.master) for _ in range(engine.grid.data_size)]
+            dist.all_gather(parts, group.master, group=engine.grid.data_group)
+            for parameter, offset in group.offsets.items():
+                parameter.master = torch.cat(parts)[offset:][: parameter.numel()].view(parameter.shape)
+        return {name.removeprefix("sequential."): value.master for name, value in engine.module.named_parameters()}
     return {
         name.removeprefix("sequential.").replace("tied_modules.embed.", "0."): safe_get_full_fp32_param(value).clone()
         for name, value in engine.module.named_parameters()
@@ -49,7 +58,7 @@ def step_by_sgd(file, keys, count, share):
         valid, counted = evaluate(engine, iter(own), grid)
         assert counted == mask.sum() if share < 2 else count * LENGTH
         before = weights_of(engine)
-        loss = step(engine, iter(own), grid).loss
+        loss = step(engine, iter(own), grid)().loss
         after = weights_of(engine)
         return loss, valid, before, {name: before[name] - after[name] for name in before}
 
