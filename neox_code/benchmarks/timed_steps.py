@@ -11,6 +11,7 @@ import torch
 
 from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.neox import NeoXConfig
+from neox_code.model.form import make_training_form
 from neox_code.model.gpt import DTYPES, build_layers
 from neox_code.model.loss import WeightedLoss, make_vocab_shard
 from neox_code.parallel.grid import ParallelGrid
@@ -26,7 +27,8 @@ def build_engine_for_steps(config: NeoXConfig, vocab_size: int, grid: ParallelGr
     """Return the engine that `pretrain` trains, with its initial weights, for a vocabulary of any size."""
     model = config.model
     padded = compute_padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
-    layers = build_layers(model, vocab_size, padded, grid, DTYPES[model.precision], config.training.seed, for_training=True)
+    form = make_training_form(model, config.parallelism, eod_id=0)
+    layers = build_layers(model, vocab_size, padded, grid, DTYPES[model.precision], config.training.seed, form=form)
     loss = WeightedLoss(make_vocab_shard(vocab_size if model.mask_padded_vocab else padded, padded, grid))
     module = build_module(layers, loss, config, grid)
     optimizer = build_optimizer(config.optimizer, module.parameters())

@@ -71,7 +71,6 @@ REFUSED = {
     "onebitadam": "OneBitAdam is not built. Set optimizer.type to adam, and remove it",
     "out_seq_length": "the length is counted without the prompt. Use maximum_tokens",
     **dict.fromkeys(("is_replay_enabled", "replay_config"), REPLAY),
-    **dict.fromkeys(("reset_attention_mask", "reset_position_ids"), "documents of a sample see each other. Remove it"),
     "rpe": "T5's relative positions are not built. Use pos_emb: alibi, which also adds to attention's scores, or rotary",
     "save_iters": "steps with a checkpoint are worked out. Use checkpoint_factor and extra_save_iters",
     "sequence_parallel_size": TENSOR_PARALLEL,

@@ -139,6 +139,17 @@ class ModelConfig:
     """Standard deviation of `normal`; `scaled_normal` divides it by sqrt(2 * `num_layers`), `single_residual_scaled_normal` by
     sqrt(`num_layers`)."""
 
+    reset_position_ids: bool = False
+    """True: while training, positions restart at each end-of-document token, which begins a document. With `pos_emb: alibi`, use
+    `reset_attention_mask`: alibi has no positions."""
+
+    reset_attention_mask: bool = False
+    """True: while training, a token attends only to tokens of its own document. Each end-of-document token begins a document."""
+
+    torch_compile: bool = False
+    """True: while training, each transformer block is compiled by torch.compile at the first step. This takes about a minute; it
+    makes steps faster on a GPU and not on a CPU."""
+
     make_vocab_size_divisible_by: int = 128
     """The vocabulary is padded to a multiple of this number times `model_parallel_size`."""
 

@@ -22,6 +22,10 @@ class ParallelismConfig:
     checkpoint_num_layers: int = 1
     """Layers between two kept activations, with `checkpoint_activations`."""
 
+    checkpoint_granularity: Literal["block", "attention"] = "block"
+    """Part of each block whose activations are recomputed with `checkpoint_activations`: the whole block, or only attention from
+    the queries, keys and values on, which needs less time and saves the memory of the probabilities."""
+
     distributed_backend: Literal["nccl", "gloo"] | None = None
     """Library for communication between ranks; default nccl with GPUs and gloo without. Without GPUs, nccl is read as gloo."""
 
@@ -63,3 +67,8 @@ class ParallelismConfig:
 
     launcher: Literal["pdsh", "openmpi", "mpich", "slurm"] = "pdsh"
     """Program that starts ranks on several hosts."""
+
+    @property
+    def recomputes_blocks(self) -> bool:
+        """True if the backward pass recomputes whole blocks."""
+        return self.checkpoint_activations and self.checkpoint_granularity == "block"

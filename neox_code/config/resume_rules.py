@@ -46,6 +46,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
     SCHEDULE: (
         *("lr", "betas", "eps", "momentum", "dampening", "nesterov", "weight_decay", "gradient_clipping"),
         *("lr_decay_style", "lr_decay_iters", "lr_decay_fraction", "min_lr", "warmup", "train_iters", "train_seconds"),
+        *("reset_position_ids", "reset_attention_mask"),
         *("hidden_dropout", "attention_dropout", "mask_padded_vocab", "eod_mask_loss", "fp16", "deepspeed_extra_args"),
     ),
     ORDER: (
@@ -56,6 +57,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("init_method", "output_layer_init_method", "init_method_std"),
         *("make_vocab_size_divisible_by", "rotary_save_freqs_buffer"),
         *("pipe_parallel_size", "model_parallel_size", "pipe_partition_method", "checkpoint_activations", "checkpoint_num_layers"),
+        *("checkpoint_granularity", "torch_compile"),
         *("distributed_backend", "distributed_timeout_seconds", "hang_timeout_seconds", "stop_timeout_seconds"),
         *("global_num_gpus", "hostfile", "include", "exclude", "num_nodes", "num_gpus", "master_addr", "master_port", "launcher"),
         *("zero_stage", "zero_optimization", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"),

@@ -51,8 +51,14 @@ def compute_bias(slopes: Sequence[float], positions_BS: torch.Tensor, length: in
     return bias.masked_fill(distance > 0, -torch.inf).to(dtype)
 
 
-@lru_cache(maxsize=1)
 def compute_causal_bias(slopes: tuple[float, ...], length: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Return the bias of whole sequences, [1, N, S, S]. Layers with the same slopes share one tensor."""
+    """Return the bias of whole sequences, [1, N, S, S]. Layers with the same slopes share one tensor, except in compiled blocks."""
+    if torch.compiler.is_compiling():
+        return compute_bias(slopes, torch.arange(length, device=device)[None], length, dtype)
+    return compute_shared_bias(slopes, length, device, dtype)
+
+
+@lru_cache(maxsize=1)
+def compute_shared_bias(slopes: tuple[float, ...], length: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     with torch.inference_mode(False):
         return compute_bias(slopes, torch.arange(length, device=device)[None], length, dtype)

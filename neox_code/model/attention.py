@@ -10,16 +10,18 @@ Shape letters: S sequence, B batch, H hidden, N heads of this tensor rank, G gro
 dimensions, T keys.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
+from torch.utils.checkpoint import checkpoint
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.alibi import compute_causal_bias, compute_layer_slopes
 from neox_code.model.blocked_attention import blocked_attention, is_better_in_blocks
+from neox_code.model.flexible_attention import flexible_attention, is_visible, make_block_mask
 from neox_code.model.initialization import initialize_in_parts, make_input_init, make_output_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.norms import RMSNorm
@@ -30,10 +32,32 @@ from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import TensorRankGenerator
 
 
+class RowInputs(NamedTuple):
+    """Inputs of attention in whole rows that are the same for all layers: cos and sin of rotary positions, and with separated
+    documents the starts of the documents and FlexAttention's mask."""
+
+    cos: torch.Tensor | None = None
+    sin: torch.Tensor | None = None
+    starts_BS: torch.Tensor | None = None
+    block_mask: BlockMask | None = None
+
+
+NO_ROW_INPUTS = RowInputs()
+
+
 class Attention(nn.Module):
-    def __init__(self, model: ModelConfig, layer_index: int, grid: ParallelGrid, dtype: torch.dtype, initialize: bool = True):
+    def __init__(
+        self,
+        model: ModelConfig,
+        layer_index: int,
+        grid: ParallelGrid,
+        dtype: torch.dtype,
+        initialize: bool = True,
+        recomputes: bool = False,
+    ):
         super().__init__()
         self.model = model
+        self.recomputes = recomputes
         self.layer_index = layer_index
         self.num_heads = model.num_attention_heads // grid.tensor_size
         self.num_groups = model.kv_heads // grid.tensor_size
@@ -57,19 +81,45 @@ class Attention(nn.Module):
         self.query_key_value = grid.layers.column_linear(hidden, width + 2 * shared, dtype, fill if initialize else None, bias)
         self.dense = grid.layers.row_linear(width, hidden, dtype, make_output_init(model) if initialize else None, bias)
 
-    def forward(self, hidden_SBH: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
-        """Return the layer's output [S, B, H]. With a cache, B is 1, and each row also attends to the tokens in its cache."""
+    def forward(
+        self, hidden_BSH: torch.Tensor, cache: CacheView | None = None, row_inputs: RowInputs = NO_ROW_INPUTS
+    ) -> torch.Tensor:
+        """Return the layer's output [B, S, H]. With a cache, B is 1, and each row also attends to the tokens in its cache.
+
+        Without a cache `row_inputs` is the result of `prepare`.
+        """
         if cache is not None:
-            return self.dense(self.attend_cached(self.query_key_value(hidden_SBH)[:, 0], cache))
-        query_SBND, key_SBGD, value_SBGD = self.split_heads(self.query_key_value(hidden_SBH))
+            return self.dense(self.attend_cached(self.query_key_value(hidden_BSH)[0], cache).transpose(0, 1))
+        fused = self.query_key_value(hidden_BSH)
+        context_BSM = (
+            checkpoint(self.attend_rows, fused, row_inputs, use_reentrant=False)
+            if self.recomputes and torch.is_grad_enabled()
+            else self.attend_rows(fused, row_inputs)
+        )
+        return self.dense(context_BSM)
+
+    def prepare(self, hidden_BSH: torch.Tensor, starts_BS: torch.Tensor | None) -> RowInputs:
+        """Return what `forward` needs besides the hidden state: outside a compiled block, because it reads and fills tables."""
+        reset = starts_BS if self.model.reset_position_ids else None
+        cos, sin = (
+            (None, None)
+            if self.rotary is None
+            else self.rotary.of_rows(hidden_BSH.shape[1], reset, hidden_BSH.device, hidden_BSH.dtype)
+        )
+        starts_BS = starts_BS if self.model.reset_attention_mask else None
+        is_flexible = hidden_BSH.device.type == "cuda" and not (self.training and self.dropout)
+        needs_mask = is_flexible and (starts_BS is not None or self.slopes is not None)
+        return RowInputs(cos, sin, starts_BS, make_block_mask(hidden_BSH, starts_BS) if needs_mask else None)
+
+    def attend_rows(self, fused: torch.Tensor, row_inputs: RowInputs) -> torch.Tensor:
+        """Return the attention output [B, S, N D] of whole rows, computed from their fused projection [B, S, (N + 2 G) D]."""
+        query_BSND, key_BSGD, value_BSGD = self.split_heads(fused)
         if self.q_norm is not None and self.k_norm is not None:
-            query_SBND, key_SBGD = self.q_norm(query_SBND), self.k_norm(key_SBGD)
-        if self.rotary is not None:
-            cos, sin = self.rotary.first(hidden_SBH.shape[0], query_SBND.device, query_SBND.dtype)
-            query_SBND, key_SBGD = rotate(query_SBND, cos, sin), rotate(key_SBGD, cos, sin)
-        query, key, value = (rearrange(tensor, "s b n d -> b n s d") for tensor in (query_SBND, key_SBGD, value_SBGD))
-        context_BNSD = self.attend(query, key, value)
-        return self.dense(rearrange(context_BNSD, "b n s d -> s b (n d)"))
+            query_BSND, key_BSGD = self.q_norm(query_BSND), self.k_norm(key_BSGD)
+        if row_inputs.cos is not None and row_inputs.sin is not None:
+            query_BSND, key_BSGD = (rotate(tensor, row_inputs.cos, row_inputs.sin) for tensor in (query_BSND, key_BSGD))
+        query, key, value = (tensor.transpose(1, 2) for tensor in (query_BSND, key_BSGD, value_BSGD))
+        return self.attend(query, key, value, row_inputs.starts_BS, row_inputs.block_mask).transpose(1, 2).flatten(2)
 
     def attend_cached(self, fused: torch.Tensor, cache: CacheView) -> torch.Tensor:
         """Return the attention output [S, 1, N D] of the new tokens, computed from their fused projection [S, (N + 2 G) D].
@@ -92,27 +142,49 @@ class Attention(nn.Module):
         return cache.attend(self.layer_index, query_SND, key_value_S2GD, self.slopes)
 
     def split_heads(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Split the fused projection [S, B, (N + 2 G) D] into query_SBND, key_SBGD and value_SBGD."""
+        """Split the fused projection [B, S, (N + 2 G) D] into query_BSND, key_BSGD and value_BSGD."""
         if not self.is_grouped:
             return fused.unflatten(-1, (self.num_heads, 3 * self.head_dim)).split(self.head_dim, dim=-1)
         heads = fused.unflatten(-1, (self.num_heads + 2 * self.num_groups, self.head_dim))
         return heads.split([self.num_heads, self.num_groups, self.num_groups], dim=-2)
 
-    def attend(self, query_BNSD: torch.Tensor, key_BGSD: torch.Tensor, value_BGSD: torch.Tensor) -> torch.Tensor:
-        """Return causal attention, softmax(q k^T / sqrt(D) + alibi) v: [B, N, S, D]."""
+    def attend(
+        self,
+        query_BNSD: torch.Tensor,
+        key_BGSD: torch.Tensor,
+        value_BGSD: torch.Tensor,
+        starts_BS: torch.Tensor | None = None,
+        block_mask: BlockMask | None = None,
+    ) -> torch.Tensor:
+        """Return causal attention, softmax(q k^T / sqrt(D) + alibi) v: [B, N, S, D]; with `starts_BS`, within each document."""
         if is_emulated(query_BNSD):
-            return self.attend(query_BNSD.float(), key_BGSD.float(), value_BGSD.float()).to(query_BNSD.dtype)
+            return self.attend(query_BNSD.float(), key_BGSD.float(), value_BGSD.float(), starts_BS).to(query_BNSD.dtype)
         drops = self.training and self.dropout
+        if block_mask is not None:
+            return flexible_attention(query_BNSD, key_BGSD, value_BGSD, block_mask, self.slopes)
         if not drops and is_better_in_blocks(query_BNSD):
-            return blocked_attention(query_BNSD, key_BGSD, value_BGSD, self.slopes)
-        if self.slopes is None:
+            return blocked_attention(query_BNSD, key_BGSD, value_BGSD, self.slopes, starts_BS)
+        if self.slopes is None and starts_BS is None:
             mask: dict[str, Any] = {"is_causal": True}
         else:
-            mask = {"attn_mask": compute_causal_bias(self.slopes, query_BNSD.shape[2], query_BNSD.device, query_BNSD.dtype)}
+            mask = {"attn_mask": self.compute_mask(query_BNSD, starts_BS)}
         if not drops:
             return self.compute_attention(query_BNSD, key_BGSD, value_BGSD, **mask)
         with self.generator.fork():
             return self.compute_attention(query_BNSD, key_BGSD, value_BGSD, dropout_p=self.dropout, **mask)
+
+    def compute_mask(self, query_BNSD: torch.Tensor, starts_BS: torch.Tensor | None) -> torch.Tensor:
+        """Return the mask that torch adds or applies to the scores.
+
+        It is True where a query attends to a key, [B, 1, S, S], or alibi's bias, [1 or B, N, S, S].
+        """
+        length, device = query_BNSD.shape[2], query_BNSD.device
+        visible_B1SS = None if starts_BS is None else is_visible(torch.arange(length, device=device), starts_BS)[:, None]
+        if self.slopes is None:
+            assert visible_B1SS is not None
+            return visible_B1SS
+        bias = compute_causal_bias(self.slopes, length, device, query_BNSD.dtype)
+        return bias if visible_B1SS is None else bias.masked_fill(~visible_B1SS, -torch.inf)
 
     def compute_attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **keywords: Any) -> torch.Tensor:
         """Return the output of torch's own causal attention kernel for the whole sequence."""

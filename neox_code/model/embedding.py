@@ -10,11 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
+from neox_code.model.form import INFERENCE, HiddenState, ModelForm, split_hidden_state
 from neox_code.model.initialization import initialize_without_padding, make_input_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.loss import HeadInput
 from neox_code.model.norms import build_norm
-from neox_code.model.positions import compute_sinusoidal_vectors
+from neox_code.model.positions import compute_sinusoidal_vectors, count_from_starts, find_document_starts
 from neox_code.parallel.collectives import sum_gradients
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.plain_layers import PlainEmbedding
@@ -31,9 +32,10 @@ class Embedding(nn.Module):
         grid: ParallelGrid,
         dtype: torch.dtype,
         initialize: bool = True,
+        form: ModelForm = INFERENCE,
     ):
         super().__init__()
-        self.model = model
+        self.model, self.form = model, form
         self.dropout = model.hidden_dropout
         self.is_sinusoidal = model.pos_emb == "sinusoidal"
         fill = initialize_without_padding(make_input_init(model), vocab_size) if initialize else None
@@ -44,31 +46,37 @@ class Embedding(nn.Module):
             else None
         )
 
-    def forward(self, tokens_BS: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
+    def forward(self, tokens_BS: torch.Tensor, cache: CacheView | None = None) -> HiddenState:
+        """Return the vectors of the tokens, with the starts of their documents if the form has `eod_id` and there is no cache."""
         hidden_BSH = self.word_embeddings(tokens_BS)
+        eod_id = None if cache is not None else self.form.eod_id
+        starts_BS = None if eod_id is None else find_document_starts(tokens_BS, eod_id)
+        positions = read_positions(tokens_BS, cache, starts_BS if self.model.reset_position_ids else None)
         if self.position_embeddings is not None:
-            hidden_BSH = hidden_BSH + self.position_embeddings(read_positions(tokens_BS, cache))
+            hidden_BSH = hidden_BSH + self.position_embeddings(positions)
         elif self.is_sinusoidal:
-            hidden_BSH = hidden_BSH + compute_sinusoidal_vectors(
-                read_positions(tokens_BS, cache), hidden_BSH.shape[-1], hidden_BSH.dtype
-            )
-        return F.dropout(hidden_BSH, self.dropout, self.training) if self.dropout else hidden_BSH
+            hidden_BSH = hidden_BSH + compute_sinusoidal_vectors(positions, hidden_BSH.shape[-1], hidden_BSH.dtype)
+        if self.dropout:
+            hidden_BSH = F.dropout(hidden_BSH, self.dropout, self.training)
+        return hidden_BSH if starts_BS is None else (hidden_BSH, starts_BS)
 
 
-def read_positions(tokens_BS: torch.Tensor, cache: CacheView | None) -> torch.Tensor:
-    """Return the position of each token in its text: [1 or B, S]."""
+def read_positions(tokens_BS: torch.Tensor, cache: CacheView | None, starts_BS: torch.Tensor | None) -> torch.Tensor:
+    """Return the position of each token in its text, or in its document if its start is given: [1 or B, S]."""
+    if starts_BS is not None:
+        return count_from_starts(starts_BS)
     return torch.arange(tokens_BS.shape[1], device=tokens_BS.device)[None] if cache is None else cache.positions_S[None]
 
 
 class FinalNorm(nn.Module):
-    """The last normalization: [B, S, H] -> [B, S, H]."""
+    """The last normalization: [B, S, H] -> [B, S, H], without the starts of documents."""
 
     def __init__(self, model: ModelConfig, dtype: torch.dtype):
         super().__init__()
         self.norm = build_norm(model, dtype)
 
-    def forward(self, hidden_BSH: torch.Tensor) -> torch.Tensor:
-        return self.norm(hidden_BSH)
+    def forward(self, state: HiddenState) -> torch.Tensor:
+        return self.norm(split_hidden_state(state)[0])
 
 
 class Head(nn.Module):
@@ -82,15 +90,15 @@ class Head(nn.Module):
         grid: ParallelGrid,
         dtype: torch.dtype,
         initialize: bool = True,
-        for_training: bool = False,
+        form: ModelForm = INFERENCE,
     ):
         super().__init__()
-        self.grid, self.for_training = grid, for_training
+        self.grid, self.has_loss = grid, form.has_loss
         fill = initialize_without_padding(make_input_init(model), vocab_size) if initialize else None
         self.final_linear = grid.layers.column_linear(model.hidden_size, padded_vocab_size, dtype, fill, bias=False)
 
     def forward(self, hidden_BSH: torch.Tensor) -> torch.Tensor | HeadInput:
-        return make_head_input(hidden_BSH, self.final_linear, self.grid) if self.for_training else self.final_linear(hidden_BSH)
+        return make_head_input(hidden_BSH, self.final_linear, self.grid) if self.has_loss else self.final_linear(hidden_BSH)
 
 
 @dataclass(frozen=True)
@@ -99,11 +107,11 @@ class TiedHead:
     pickled."""
 
     grid: ParallelGrid
-    for_training: bool
+    has_loss: bool
 
     def __call__(self, embedding: nn.Module, hidden_BSH: torch.Tensor) -> torch.Tensor | HeadInput:
         assert isinstance(embedding, Embedding)
-        if self.for_training:
+        if self.has_loss:
             return make_head_input(hidden_BSH, embedding.word_embeddings, self.grid)
         weight = embedding.word_embeddings.weight
         assert isinstance(weight, torch.Tensor)

@@ -3,13 +3,14 @@ checkpoint's file names.
 
     index        layer                      file
     0            Embedding                  layer_00
-    1            [B, S, H] -> [S, B, H]     none
+    1            none, only its number      none
     2 .. L+1     TransformerBlock           layer_02 .. layer_{L+1}
-    L+2          [S, B, H] -> [B, S, H]     none
+    L+2          none, only its number      none
     L+3          FinalNorm                  layer_{L+3}
     L+4          Head                       layer_{L+4}; none when tied, since the head is then the embedding
 
-Only the hidden state is passed from layer to layer; positions and masks follow from its shape.
+Only the hidden state is passed from layer to layer; positions and masks follow from its shape. With separated documents their
+starts are passed with it (see form.py). GPT-NeoX swaps the first two dimensions of the hidden state in layers 1 and L+2.
 Shape letters: B batch, S sequence, H hidden, V vocabulary.
 """
 
@@ -24,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from neox_code.config.model import ModelConfig
 from neox_code.model.block import TransformerBlock
 from neox_code.model.embedding import Embedding, FinalNorm, Head, TiedHead
+from neox_code.model.form import INFERENCE, HiddenState, ModelForm
 from neox_code.model.kv_cache import CacheView
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_layer
@@ -47,7 +49,7 @@ class Layer:
     module: type[nn.Module] | None = None
     arguments: tuple = ()
     seed: int = 0
-    function: Callable[[torch.Tensor], torch.Tensor] | None = None
+    function: Callable[[HiddenState], HiddenState] | None = None
     tied: str | None = None
     forward: Callable[[nn.Module, torch.Tensor], Any] | None = None
 
@@ -58,9 +60,9 @@ class Layer:
             return self.module(*self.arguments)
 
 
-def swap_batch_and_sequence(hidden: torch.Tensor) -> torch.Tensor:
-    """Swap the first two dimensions: [B, S, H] -> [S, B, H], and back."""
-    return hidden.transpose(0, 1).contiguous()
+def pass_on(state: HiddenState) -> HiddenState:
+    """Return the argument."""
+    return state
 
 
 def build_layers(
@@ -71,29 +73,27 @@ def build_layers(
     dtype: torch.dtype,
     seed: int = 1234,
     initialize: bool = True,
-    for_training: bool = False,
+    form: ModelForm = INFERENCE,
 ) -> list[Layer]:
     """Return the layers of the whole model in order, without allocating their weights.
 
-    With `initialize=False` the weights are not initialized when a layer is built, because they are loaded later. With
-    `for_training` the last layer returns the arguments of `WeightedLoss` in place of logits.
+    With `initialize=False` the weights are not initialized when a layer is built, because they are loaded later.
     """
-    vocabulary = (model, vocab_size, padded_vocab_size, grid, dtype, initialize)
+    vocabulary = (model, vocab_size, padded_vocab_size, grid, dtype, initialize, form)
     last = model.num_layers + 4
     tied = None if model.no_weight_tying else TIED_EMBEDDING
-    blocks = [
-        Layer(2 + number, TransformerBlock, (model, number, grid, dtype, initialize), seed) for number in range(model.num_layers)
-    ]
+    block = (grid, dtype, initialize, form)
+    blocks = [Layer(2 + number, TransformerBlock, (model, number, *block), seed) for number in range(model.num_layers)]
     head = (
-        Layer(last, Head, (*vocabulary, for_training), seed)
+        Layer(last, Head, vocabulary, seed)
         if model.no_weight_tying
-        else Layer(0, Embedding, vocabulary, seed, tied=tied, forward=TiedHead(grid, for_training))
+        else Layer(0, Embedding, vocabulary, seed, tied=tied, forward=TiedHead(grid, form.has_loss))
     )
     return [
         Layer(0, Embedding, vocabulary, seed, tied=tied),
-        Layer(1, function=swap_batch_and_sequence),
+        Layer(1, function=pass_on),
         *blocks,
-        Layer(last - 2, function=swap_batch_and_sequence),
+        Layer(last - 2, function=pass_on),
         Layer(last - 1, FinalNorm, (model, dtype), seed),
         head,
     ]

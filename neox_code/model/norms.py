@@ -21,7 +21,7 @@ class RMSNorm(nn.Module):
 
     def __init__(self, width: int, epsilon: float, dtype: torch.dtype, group: ProcessGroup | None = None):
         super().__init__()
-        self.group = group
+        self.group = None if group is None or group.size() == 1 else group
         self.epsilon = epsilon
         self.scale = nn.Parameter(torch.ones(width, dtype=dtype))
 

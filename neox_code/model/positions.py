@@ -55,33 +55,38 @@ class RotaryTable:
             computed[key] = (cos[positions_S, None], sin[positions_S, None])
         return computed[key]
 
-    def first(self, length: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cos and sin at positions 0 to length - 1, each [S, 1, 1, R]."""
+    def of_rows(
+        self, length: int, starts_BS: torch.Tensor | None, device: torch.device, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cos and sin of whole rows, each [S, 1, R]; with the starts of documents each [B, S, 1, R]."""
         cos, sin = self.lookup(device, dtype)
-        return cos[:length, None, None], sin[:length, None, None]
+        if starts_BS is None:
+            return cos[:length, None], sin[:length, None]
+        positions_BS = count_from_starts(starts_BS)
+        return cos[positions_BS][:, :, None], sin[positions_BS][:, :, None]
 
 
 class Rotate(torch.autograd.Function):
-    """Rotate x_SBND by the angles of cos and sin [S, 1 or B, 1, R]; the backward pass rotates by the negative angles."""
+    """Rotate x_BSND by the angles of cos and sin [S, 1, R] or [B, S, 1, R]; the backward pass rotates by the negative angles."""
 
     @staticmethod
-    def forward(ctx: Any, x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x_BSND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(cos, sin)
-        return apply_rotation(x_SBND, cos, sin)
+        return apply_rotation(x_BSND, cos, sin)
 
     @staticmethod
-    def backward(ctx: Any, gradient_SBND: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, gradient_BSND: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return apply_rotation(gradient_SBND, cos, -sin), None, None
+        return apply_rotation(gradient_BSND, cos, -sin), None, None
 
 
-def apply_rotation(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def apply_rotation(x_BSND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     half = cos.shape[-1]
-    out = torch.empty(x_SBND.shape, dtype=x_SBND.dtype, device=x_SBND.device)
-    first, second = x_SBND[..., :half], x_SBND[..., half : 2 * half]
+    out = torch.empty(x_BSND.shape, dtype=x_BSND.dtype, device=x_BSND.device)
+    first, second = x_BSND[..., :half], x_BSND[..., half : 2 * half]
     torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=out[..., half : 2 * half]).addcmul_(first, sin)
-    out[..., 2 * half :] = x_SBND[..., 2 * half :]
+    out[..., 2 * half :] = x_BSND[..., 2 * half :]
     return out
 
 
@@ -94,9 +99,33 @@ def rotate_in_place(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> No
     first.copy_(rotated)
 
 
-def rotate(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Return x with its first 2R dimensions rotated and the others unchanged."""
-    return Rotate.apply(x_SBND, cos, sin)
+def rotate(x_BSND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Return x with its first 2R dimensions rotated and the others unchanged.
+
+    The compiler fuses the plain formula and cannot compile the one that writes into slices, which is the faster one without it.
+    """
+    if not torch.compiler.is_compiling():
+        return Rotate.apply(x_BSND, cos, sin)
+    half = cos.shape[-1]
+    first, second, rest = x_BSND.split([half, half, x_BSND.shape[-1] - 2 * half], -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
+
+
+def find_document_starts(tokens_BS: torch.Tensor, eod_id: int) -> torch.Tensor:
+    """Return for each position the index at which its document begins: int32 [B, S].
+
+    A document begins with its end-of-document token; the tokens before a row's first one are a document too.
+
+    >>> find_document_starts(torch.tensor([[0, 5, 6, 0, 7]]), 0).tolist()
+    [[0, 0, 0, 3, 3]]
+    """
+    index = torch.arange(tokens_BS.shape[1], dtype=torch.int32, device=tokens_BS.device)
+    return torch.where(tokens_BS == eod_id, index, 0).cummax(1).values
+
+
+def count_from_starts(starts_BS: torch.Tensor) -> torch.Tensor:
+    """Return the position of each token in its document, from the starts of the documents: [B, S]."""
+    return torch.arange(starts_BS.shape[1], device=starts_BS.device) - starts_BS
 
 
 def compute_sinusoidal_vectors(positions: torch.Tensor, width: int, dtype: torch.dtype) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""megatron-core's tensor-parallel layers, which `grid.layers` makes in a distributed run.
+"""megatron-core's tensor-parallel layers, which `grid.layers` makes at tensor-parallel size 2 and more.
 
     column_linear   [out, in] divided by rows:     each rank computes its share of the output
     row_linear      [out, in] divided by columns:  each rank takes its share of the input; the sum over ranks is the output

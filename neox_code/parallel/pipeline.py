@@ -82,7 +82,7 @@ def build_pipeline(
             loss_fn=loss,
             topology=topology,
             partition_method=parallelism.pipe_partition_method,
-            activation_checkpoint_interval=parallelism.checkpoint_num_layers if parallelism.checkpoint_activations else 0,
+            activation_checkpoint_interval=parallelism.checkpoint_num_layers if parallelism.recomputes_blocks else 0,
             activation_checkpoint_func=partial(checkpoint, use_reentrant=False),
             checkpointable_layers=["TransformerBlock"],
         )

@@ -1,4 +1,4 @@
-"""Whole layers for a single process, which `grid.layers` makes in generation and evaluation.
+"""Whole layers, which `grid.layers` makes where layers are not divided: in generation, in evaluation and at tensor-parallel size 1.
 
     column = grid.layers.column_linear(768, 3072, torch.bfloat16, initialize)
 

@@ -30,7 +30,7 @@ from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
 from neox_code.parallel.allocator import set_allocator
 from neox_code.parallel.divided_layers import DividedLayers
-from neox_code.parallel.grid import ParallelGrid, select_device
+from neox_code.parallel.grid import WHOLE_LAYERS, ParallelGrid, select_device
 
 
 @contextmanager
@@ -55,14 +55,15 @@ def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
     join_process_group(rank, world_size, device, parallelism)
     try:
         parallel_state.initialize_model_parallel(tensor_size, pipeline_size)
+        group = parallel_state.get_tensor_model_parallel_group()
         yield ParallelGrid(
             pipeline_size=pipeline_size,
             data_size=data_size,
             tensor_size=tensor_size,
             rank=rank,
             device=device,
-            layers=DividedLayers(tensor_size, parallel_state.get_tensor_model_parallel_group()),
-            tensor_group=parallel_state.get_tensor_model_parallel_group(),
+            layers=DividedLayers(tensor_size, group) if tensor_size > 1 else WHOLE_LAYERS,
+            tensor_group=group,
             data_group=parallel_state.get_data_parallel_group(),
         )
     except BaseException:

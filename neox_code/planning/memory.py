@@ -74,7 +74,7 @@ class Layout:
             data_size=data_size,
             micro_batch_size=batch.micro_batch_size,
             accumulation_steps=batch.accumulation_steps,
-            recompute=section.checkpoint_activations,
+            recompute=section.recomputes_blocks,
             recompute_interval=section.checkpoint_num_layers if section.pipe_parallel_size else 1,
         )
 

@@ -87,7 +87,7 @@ def build_module(layers: Sequence[Layer], loss: WeightedLoss, config: NeoXConfig
     prepare_deepspeed(grid)
     if config.parallelism.pipe_parallel_size:
         return build_pipeline(layers, loss, config.parallelism, grid)
-    return PlainModel(layers, loss, config.parallelism.checkpoint_activations)
+    return PlainModel(layers, loss, config.parallelism.recomputes_blocks)
 
 
 def build_engine(

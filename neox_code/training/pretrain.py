@@ -8,6 +8,7 @@ from neox_code.data.loaders import build_loaders
 from neox_code.data.order_log import make_order_entry, maybe_record_order
 from neox_code.launch.stop_signals import StopRequest
 from neox_code.logs import get_logger, is_rank_zero, log_to_folder
+from neox_code.model.form import make_training_form
 from neox_code.model.gpt import DTYPES, build_layers
 from neox_code.model.loss import WeightedLoss, make_vocab_shard
 from neox_code.parallel.collectives import barrier
@@ -48,7 +49,8 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
             log.info("%s: nothing is left to do", place)
             return state
         loaders = build_loaders(config, sizes, tokenizer, grid)
-        layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed, for_training=True)
+        form = make_training_form(model, config.parallelism, tokenizer.eod_id)
+        layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed, form=form)
         loss = WeightedLoss(make_vocab_shard(checkpoints.scored_rows, padded, grid))
         module = build_module(layers, loss, config, grid)
         optimizer = build_optimizer(config.optimizer, module.parameters())
