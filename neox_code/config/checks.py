@@ -203,6 +203,12 @@ def check_context_length(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
+def check_parts_of_sequences(values: Values, show: Show) -> Iterator[Problem]:
+    if values["sequence_parallel"]:
+        name = "max_position_embeddings" if values["seq_length"] is None else "seq_length"
+        yield from check_multiple(values, show, name, "model_parallel_size")
+
+
 def check_stages(values: Values, show: Show) -> Iterator[Problem]:
     if values["pipe_parallel_size"] > values["num_layers"]:
         yield Problem(
@@ -414,6 +420,7 @@ CHECKS = (
     check_tensor_parallel_feed_forward,
     check_rotary_dimensions,
     check_context_length,
+    check_parts_of_sequences,
     check_stages,
     check_partition_method,
     check_zero_with_pipeline,

@@ -69,6 +69,9 @@ CONDITIONS = (
         lambda values: values["checkpoint_activations"] and values["pipe_parallel_size"] > 0,
         "every layer is recomputed or none; it counts only with checkpoint_activations and pipe_parallel_size above 0",
     ),
+    Condition(
+        "sequence_parallel", lambda values: values["model_parallel_size"] > 1, "it counts only with model_parallel_size above 1"
+    ),
     Condition("checkpoint_granularity", is_set("checkpoint_activations"), "it counts only with checkpoint_activations"),
     Condition("fp16", has_value("precision", "fp16"), "it counts only with precision: fp16"),
     Condition("weighted_sampler_alpha", is_set("weight_by_num_documents"), "it counts only with weight_by_num_documents"),

@@ -91,6 +91,8 @@ def make_deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]
         "zero_allow_untested_optimizer": True,
         "timers": {"throughput": {"enabled": False}},  # these would make the device wait twice for each micro batch
     }
+    if config.parallelism.sequence_parallel:  # tensor ranks hold different activations, of which none can pass on a part for all
+        settings["pipeline"] = {"pipe_partitioned": False, "grad_partitioned": False}
     precision = PRECISION_KEYS[config.model.precision]
     if precision:
         settings[precision] = {**(drop_nulls(optimizer.fp16) if precision == "fp16" else {}), "enabled": True}

@@ -624,7 +624,6 @@ KEYS: dict[str, Rule] = {
     "s3_chunk_size": ignore("it counts only with s3_path"),
     "s3_path": refuse("checkpoints are written to folders. Use save, and copy from there"),
     "scheduler": refuse("DeepSpeed's schedules are not used. Use lr_decay_style, lr_decay_iters, min_lr and warmup"),
-    "sequence_parallel": refuse("use checkpoint_activations to save memory instead"),
     "sliding_window_width": refuse("sliding windows are not built; attention sees the whole context. Remove it"),
     "soft_prompt_tuning": refuse("soft prompts are not built. Remove it"),
     **assign_rule(refuse(SPARSE), "sparse_attention sparsity_config"),

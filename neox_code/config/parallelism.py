@@ -13,6 +13,10 @@ class ParallelismConfig:
     model_parallel_size: int = 1
     """Tensor-parallel ranks that share each layer."""
 
+    sequence_parallel: bool = False
+    """True: between the divided layers, each tensor-parallel rank holds a part of every sequence: norms, dropout and residuals take
+    1 / `model_parallel_size` of the memory. `seq_length` must be a multiple of `model_parallel_size`."""
+
     pipe_partition_method: str = "type:transformer|mlp"
     """How layers are divided over stages: `type:REGEX` (equal numbers of matching layers), `parameters` or `uniform`."""
 

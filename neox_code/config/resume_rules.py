@@ -57,7 +57,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("init_method", "output_layer_init_method", "init_method_std"),
         *("make_vocab_size_divisible_by", "rotary_save_freqs_buffer"),
         *("pipe_parallel_size", "model_parallel_size", "pipe_partition_method", "checkpoint_activations", "checkpoint_num_layers"),
-        *("checkpoint_granularity", "torch_compile"),
+        *("sequence_parallel", "checkpoint_granularity", "torch_compile"),
         *("distributed_backend", "distributed_timeout_seconds", "hang_timeout_seconds", "stop_timeout_seconds"),
         *("global_num_gpus", "hostfile", "include", "exclude", "num_nodes", "num_gpus", "master_addr", "master_port", "launcher"),
         *("zero_stage", "zero_optimization", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"),

@@ -58,6 +58,7 @@ class Attention(nn.Module):
         super().__init__()
         self.model = model
         self.recomputes = recomputes
+        self.sequence_group = grid.sequence_group
         self.layer_index = layer_index
         self.num_heads = model.num_attention_heads // grid.tensor_size
         self.num_groups = model.kv_heads // grid.tensor_size
@@ -91,25 +92,24 @@ class Attention(nn.Module):
         if cache is not None:
             return self.dense(self.attend_cached(self.query_key_value(hidden_BSH)[0], cache).transpose(0, 1))
         fused = self.query_key_value(hidden_BSH)
+        if self.sequence_group is not None:
+            fused = fused.transpose(0, 1)
         context_BSM = (
             checkpoint(self.attend_rows, fused, row_inputs, use_reentrant=False)
             if self.recomputes and torch.is_grad_enabled()
             else self.attend_rows(fused, row_inputs)
         )
-        return self.dense(context_BSM)
+        return self.dense(context_BSM if self.sequence_group is None else context_BSM.transpose(0, 1))
 
     def prepare(self, hidden_BSH: torch.Tensor, starts_BS: torch.Tensor | None) -> RowInputs:
         """Return what `forward` needs besides the hidden state: outside a compiled block, because it reads and fills tables."""
+        length = hidden_BSH.shape[1] if self.sequence_group is None else hidden_BSH.shape[0] * self.sequence_group.size()
         reset = starts_BS if self.model.reset_position_ids else None
-        cos, sin = (
-            (None, None)
-            if self.rotary is None
-            else self.rotary.of_rows(hidden_BSH.shape[1], reset, hidden_BSH.device, hidden_BSH.dtype)
-        )
+        cos, sin = (None, None) if self.rotary is None else self.rotary.of_rows(length, reset, hidden_BSH.device, hidden_BSH.dtype)
         starts_BS = starts_BS if self.model.reset_attention_mask else None
         is_flexible = hidden_BSH.device.type == "cuda" and not (self.training and self.dropout)
         needs_mask = is_flexible and (starts_BS is not None or self.slopes is not None)
-        return RowInputs(cos, sin, starts_BS, make_block_mask(hidden_BSH, starts_BS) if needs_mask else None)
+        return RowInputs(cos, sin, starts_BS, make_block_mask(length, hidden_BSH.device, starts_BS) if needs_mask else None)
 
     def attend_rows(self, fused: torch.Tensor, row_inputs: RowInputs) -> torch.Tensor:
         """Return the attention output [B, S, N D] of whole rows, computed from their fused projection [B, S, (N + 2 G) D]."""

@@ -3,7 +3,7 @@
 sequential   x = x + attention(norm1(x));  x = x + mlp(norm2(x))
 parallel     x = x + attention(norm1(x)) + mlp(norm2(x))              gpt_j_residual: true
 
-Shape letters: B batch, S sequence, H hidden.
+With `sequence_parallel` the hidden state is [S / ranks, B, H] and not [B, S, H]. Shape letters: B batch, S sequence, H hidden.
 """
 
 import torch
@@ -32,9 +32,10 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.model = model
         self.dropout = model.hidden_dropout
-        self.input_layernorm = build_norm(model, dtype)
+        self.sequence_group = grid.sequence_group
+        self.input_layernorm = build_norm(model, dtype, grid.sequence_group)
         self.attention = Attention(model, layer_index, grid, dtype, initialize, form.recomputes_attention)
-        self.post_attention_layernorm = build_norm(model, dtype)
+        self.post_attention_layernorm = build_norm(model, dtype, grid.sequence_group)
         self.mlp = MLP(model, grid, dtype, initialize)
         self.compile_backend = form.compile_backend
         self.is_divided = grid.tensor_size > 1
@@ -61,4 +62,9 @@ class TransformerBlock(nn.Module):
         return hidden_BSH + self.maybe_dropout(self.mlp(self.post_attention_layernorm(hidden_BSH)))
 
     def maybe_dropout(self, tensor: torch.Tensor) -> torch.Tensor:
-        return F.dropout(tensor, self.dropout, self.training) if self.dropout else tensor
+        """Return the tensor after dropout. With `sequence_parallel` the mask is this rank's part of the mask without it."""
+        if not self.dropout or self.sequence_group is None:
+            return F.dropout(tensor, self.dropout, self.training) if self.dropout else tensor
+        part, batch, width = tensor.shape
+        mask_BSH = F.dropout(tensor.new_ones(batch, part * self.sequence_group.size(), width), self.dropout, self.training)
+        return tensor * mask_BSH.transpose(0, 1).chunk(self.sequence_group.size())[self.sequence_group.rank()]

@@ -45,7 +45,7 @@ def blocked_attention(
     heads_per_group = query_BNSD.shape[1] // key_BGTD.shape[1]
     if heads_per_group > 1:
         key_BGTD, value_BGTD = key_BGTD.repeat_interleave(heads_per_group, 1), value_BGTD.repeat_interleave(heads_per_group, 1)
-    query, key, value = (tensor.flatten(0, 1) for tensor in (query_BNSD, key_BGTD, value_BGTD))
+    query, key, value = (tensor.flatten(0, 1).contiguous() for tensor in (query_BNSD, key_BGTD, value_BGTD))  # copied once
     slopes_M11 = None if slopes is None else query.new_tensor(slopes).repeat(query_BNSD.shape[0])[:, None, None]
     return BlockedAttention.apply(query, key, value, slopes_M11, starts_BS).view(query_BNSD.shape)
 

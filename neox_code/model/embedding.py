@@ -16,7 +16,7 @@ from neox_code.model.kv_cache import CacheView
 from neox_code.model.loss import HeadInput
 from neox_code.model.norms import build_norm
 from neox_code.model.positions import compute_sinusoidal_vectors, count_from_starts, find_document_starts
-from neox_code.parallel.collectives import sum_gradients
+from neox_code.parallel.collectives import GatherParts, TakePart, sum_gradients
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.plain_layers import PlainEmbedding
 
@@ -68,12 +68,21 @@ def read_positions(tokens_BS: torch.Tensor, cache: CacheView | None, starts_BS: 
     return torch.arange(tokens_BS.shape[1], device=tokens_BS.device)[None] if cache is None else cache.positions_S[None]
 
 
+def enter_blocks(state: HiddenState, grid: ParallelGrid) -> HiddenState:
+    """Return the input of the first block: the state, or with `sequence_parallel` this rank's part [S / ranks, B, H] of it."""
+    hidden_BSH, starts_BS = split_hidden_state(state)
+    if grid.sequence_group is None:
+        return state
+    part = TakePart.apply(hidden_BSH.transpose(0, 1), grid.sequence_group)
+    return part if starts_BS is None else (part, starts_BS)
+
+
 class FinalNorm(nn.Module):
     """The last normalization: [B, S, H] -> [B, S, H], without the starts of documents."""
 
-    def __init__(self, model: ModelConfig, dtype: torch.dtype):
+    def __init__(self, model: ModelConfig, grid: ParallelGrid, dtype: torch.dtype):
         super().__init__()
-        self.norm = build_norm(model, dtype)
+        self.norm = build_norm(model, dtype, grid.sequence_group)
 
     def forward(self, state: HiddenState) -> torch.Tensor:
         return self.norm(split_hidden_state(state)[0])
@@ -121,4 +130,6 @@ class TiedHead:
 def make_head_input(hidden_BSH: torch.Tensor, head: nn.Module, grid: ParallelGrid) -> HeadInput:
     """Return the arguments of `WeightedLoss`. The gradient of the hidden state is summed over the parts of the vocabulary."""
     assert isinstance(head.weight, torch.Tensor)
+    if grid.sequence_group is not None:
+        return GatherParts.apply(hidden_BSH, grid.sequence_group).transpose(0, 1), head.weight
     return sum_gradients(hidden_BSH, grid.tensor_group), head.weight

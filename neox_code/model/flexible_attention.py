@@ -1,6 +1,6 @@
 """Attention with ALiBi or within documents on a GPU, by torch's FlexAttention, which compiles a kernel for them.
 
-    block_mask = make_block_mask(hidden_BSH, starts_BS)       # once for the layers of a micro batch
+    block_mask = make_block_mask(length, device, starts_BS)   # once for the layers of a micro batch
     context = flexible_attention(query, key, value, block_mask, slopes)
 
 torch's other fast kernels accept no mask and no bias. FlexAttention has no dropout.
@@ -24,17 +24,16 @@ LATEST: dict[str, Any] = {}
 """The starts of which the latest mask was made (a weak reference), and this mask."""
 
 
-def make_block_mask(hidden_BSH: torch.Tensor, starts_BS: torch.Tensor | None) -> BlockMask:
+def make_block_mask(length: int, device: torch.device, starts_BS: torch.Tensor | None) -> BlockMask:
     """Return the mask of queries and keys, causal or within documents. The layers that get the same tensor of starts share it."""
     if starts_BS is None:
-        return make_causal_mask(hidden_BSH.shape[1], hidden_BSH.device)
+        return make_causal_mask(length, device)
     if "starts" not in LATEST or LATEST["starts"]() is not starts_BS:
-        batch, length = starts_BS.shape
 
         def is_same_document(b: torch.Tensor, n: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
             return (k <= q) & (k >= starts_BS[b, q])
 
-        mask = create_block_mask(is_same_document, batch, None, length, length, device=starts_BS.device)
+        mask = create_block_mask(is_same_document, len(starts_BS), None, length, length, device=device)
         LATEST.update(starts=weakref.ref(starts_BS), mask=mask)
     return LATEST["mask"]
 

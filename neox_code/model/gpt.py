@@ -3,19 +3,21 @@ checkpoint's file names.
 
     index        layer                      file
     0            Embedding                  layer_00
-    1            none, only its number      none
+    1            enter_blocks               none
     2 .. L+1     TransformerBlock           layer_02 .. layer_{L+1}
     L+2          none, only its number      none
     L+3          FinalNorm                  layer_{L+3}
     L+4          Head                       layer_{L+4}; none when tied, since the head is then the embedding
 
 Only the hidden state is passed from layer to layer; positions and masks follow from its shape. With separated documents their
-starts are passed with it (see form.py). GPT-NeoX swaps the first two dimensions of the hidden state in layers 1 and L+2.
+starts are passed with it (see form.py). With `sequence_parallel` it is [S / ranks, B, H] between layers 1 and the head. GPT-NeoX
+swaps its first two dimensions in layers 1 and L+2.
 Shape letters: B batch, S sequence, H hidden, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.block import TransformerBlock
-from neox_code.model.embedding import Embedding, FinalNorm, Head, TiedHead
+from neox_code.model.embedding import Embedding, FinalNorm, Head, TiedHead, enter_blocks
 from neox_code.model.form import INFERENCE, HiddenState, ModelForm
 from neox_code.model.kv_cache import CacheView
 from neox_code.parallel.grid import ParallelGrid
@@ -91,10 +93,10 @@ def build_layers(
     )
     return [
         Layer(0, Embedding, vocabulary, seed, tied=tied),
-        Layer(1, function=pass_on),
+        Layer(1, function=partial(enter_blocks, grid=grid)),
         *blocks,
         Layer(last - 2, function=pass_on),
-        Layer(last - 1, FinalNorm, (model, dtype), seed),
+        Layer(last - 1, FinalNorm, (model, grid, dtype), seed),
         head,
     ]
 

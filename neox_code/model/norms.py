@@ -29,8 +29,20 @@ class RMSNorm(nn.Module):
         return F.rms_norm(input_, self.scale.shape, sum_gradients(self.scale, self.group), self.epsilon)
 
 
-def build_norm(model: ModelConfig, dtype: torch.dtype) -> nn.Module:
-    """Return the configured normalization, [..., H] -> [..., H]."""
+class LayerNorm(nn.LayerNorm):
+    """torch's layer normalization. With `group` the ranks normalize different positions; gradients are summed."""
+
+    group: ProcessGroup | None = None
+
+    def forward(self, input_: torch.Tensor) -> torch.Tensor:
+        weight, bias = sum_gradients(self.weight, self.group), sum_gradients(self.bias, self.group)
+        return F.layer_norm(input_, self.normalized_shape, weight, bias, self.eps)
+
+
+def build_norm(model: ModelConfig, dtype: torch.dtype, group: ProcessGroup | None = None) -> nn.Module:
+    """Return the configured normalization, [..., H] -> [..., H]; `group` are the ranks that normalize different positions."""
     if model.norm == "rmsnorm":
-        return RMSNorm(model.hidden_size, model.rms_norm_epsilon, dtype)
-    return nn.LayerNorm(model.hidden_size, eps=model.layernorm_epsilon, dtype=dtype)
+        return RMSNorm(model.hidden_size, model.rms_norm_epsilon, dtype, group)
+    norm = LayerNorm(model.hidden_size, eps=model.layernorm_epsilon, dtype=dtype)
+    norm.group = group
+    return norm

@@ -38,6 +38,59 @@ def sum_gradients(parameter: torch.Tensor, group: ProcessGroup | None) -> torch.
     return parameter if group is None or group.size() == 1 else SumOfGradients.apply(parameter, group)
 
 
+def gather_parts(part: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+    """Return the parts of all ranks of the group, one below the other: [S / ranks, ...] -> [S, ...]."""
+    whole = part.new_empty((part.shape[0] * group.size(), *part.shape[1:]))
+    dist.all_gather_into_tensor(whole, part.contiguous(), group=group)
+    return whole
+
+
+def sum_into_parts(whole: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+    """Return this rank's part of the sum over the ranks of the group: [S, ...] -> [S / ranks, ...]."""
+    part = whole.new_empty((whole.shape[0] // group.size(), *whole.shape[1:]))
+    dist.reduce_scatter_tensor(part, whole.contiguous(), group=group)
+    return part
+
+
+class GatherParts(torch.autograd.Function):
+    """`gather_parts`, where each rank goes on to compute another part of the result: the gradients are summed into parts."""
+
+    @staticmethod
+    def forward(ctx: Any, part: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+        ctx.group = group
+        return gather_parts(part, group)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return sum_into_parts(gradient, ctx.group), None
+
+
+class SumIntoParts(torch.autograd.Function):
+    """`sum_into_parts`; the backward pass gathers the gradients of the parts."""
+
+    @staticmethod
+    def forward(ctx: Any, whole: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+        ctx.group = group
+        return sum_into_parts(whole, group)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gather_parts(gradient, ctx.group), None
+
+
+class TakePart(torch.autograd.Function):
+    """This rank's part of a tensor that all ranks hold, [S, ...] -> [S / ranks, ...]; the backward pass gathers the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, whole: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+        ctx.group = group
+        return whole.chunk(group.size())[group.rank()].contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gather_parts(gradient, ctx.group), None
+
+
 def barrier() -> None:
     """Wait until every rank has called this function."""
     if dist.is_initialized() and dist.get_world_size() > 1:

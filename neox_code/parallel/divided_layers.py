@@ -26,14 +26,17 @@ from megatron.core.tensor_parallel.layers import (
 from torch import nn
 from torch.distributed import ProcessGroup
 
+from neox_code.parallel.collectives import GatherParts, SumIntoParts, sum_gradients
 from neox_code.parallel.emulated import is_faster_in_fp32
-from neox_code.parallel.plain_layers import Initialize
+from neox_code.parallel.plain_layers import Initialize, linear
 
 
 class TensorInTensorOut(nn.Module):
     """A mixin for megatron-core's layers. A layer returns a tensor instead of a tuple, has only weight and bias in its state dict,
     and computes products with `multiply`."""
 
+    weight: torch.Tensor
+    bias: torch.Tensor | None
     get_extra_state = nn.Module.get_extra_state
     set_extra_state = nn.Module.set_extra_state
 
@@ -49,11 +52,26 @@ class TensorInTensorOut(nn.Module):
 
 
 class ColumnLinear(TensorInTensorOut, ColumnParallelLinear):
-    pass
+    """With `sequence_group` the input is this rank's part of the positions, [S / ranks, B, ...], and the output [S, B, ...]."""
+
+    sequence_group: ProcessGroup | None = None
+
+    def forward(self, input_: torch.Tensor) -> torch.Tensor:
+        if self.sequence_group is None:
+            return super().forward(input_)
+        return linear(GatherParts.apply(input_, self.sequence_group), self.weight, self.bias)
 
 
 class RowLinear(TensorInTensorOut, RowParallelLinear):
-    pass
+    """With `sequence_group` the input is [S, B, ...], and the output is this rank's part of the positions, [S / ranks, B, ...]."""
+
+    sequence_group: ProcessGroup | None = None
+
+    def forward(self, input_: torch.Tensor) -> torch.Tensor:
+        if self.sequence_group is None:
+            return super().forward(input_)
+        output = SumIntoParts.apply(linear(input_, self.weight), self.sequence_group)
+        return output if self.bias is None else output + sum_gradients(self.bias, self.sequence_group)
 
 
 def multiply(
@@ -69,21 +87,26 @@ def multiply(
 class DividedLayers:
     """The `LayerMaker` of a tensor-parallel rank: it makes this rank's part of each layer."""
 
-    def __init__(self, tensor_size: int, group: ProcessGroup):
+    def __init__(self, tensor_size: int, group: ProcessGroup, sequence_group: ProcessGroup | None = None):
         self.tensor_size = tensor_size
         self.group = group
+        self.sequence_group = sequence_group
 
     def column_linear(
         self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
     ) -> nn.Module:
         shared = self.shared_arguments(dtype, initialize)
-        return ColumnLinear(input_size, output_size, bias=bias, **shared)
+        layer = ColumnLinear(input_size, output_size, bias=bias, **shared)
+        layer.sequence_group = self.sequence_group
+        return layer
 
     def row_linear(
         self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
     ) -> nn.Module:
         shared = self.shared_arguments(dtype, initialize)
-        return RowLinear(input_size, output_size, bias=bias, input_is_parallel=True, skip_bias_add=False, **shared)
+        layer = RowLinear(input_size, output_size, bias=bias, input_is_parallel=True, skip_bias_add=False, **shared)
+        layer.sequence_group = self.sequence_group
+        return layer
 
     def vocab_embedding(self, rows: int, width: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
         return VocabParallelEmbedding(rows, width, **self.shared_arguments(dtype, initialize))

@@ -37,6 +37,8 @@ class ParallelGrid:
     layers: LayerMaker = WHOLE_LAYERS
     tensor_group: ProcessGroup | None = None
     data_group: ProcessGroup | None = None
+    sequence_group: ProcessGroup | None = None
+    """The tensor group, if each of its ranks holds a part of every sequence between divided layers (`sequence_parallel`)."""
 
     @property
     def world_size(self) -> int:

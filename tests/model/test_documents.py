@@ -95,6 +95,6 @@ def test_the_mask_for_gpus_equals_the_plain_one(slopes):
     mask = (document_BS[:, :, None] == document_BS[:, None])[:, None] & (distance <= 0)
     bias = torch.tensor(slopes or [0.0] * 4)[:, None, None] * distance
     expected = F.scaled_dot_product_attention(query, key, value, bias.masked_fill(~mask, -torch.inf), enable_gqa=True)
-    block_mask = make_block_mask(tokens, find_document_starts(tokens, EOD))
+    block_mask = make_block_mask(LENGTH, tokens.device, find_document_starts(tokens, EOD))
     context = flexible_attention(query, key, value, block_mask, slopes)
     torch.testing.assert_close(context, expected, atol=1e-5, rtol=0)

@@ -42,8 +42,8 @@ def short_documents(job_folder, tmp_path) -> str:
     ("keys", "layout"),
     [
         (LLAMA, {"checkpoint_activations": True}),
-        (QWEN3 | DOCUMENTS, {"checkpoint_activations": True, "checkpoint_granularity": "attention"}),
-        (BLOOM | DOCUMENTS, {"checkpoint_activations": True}),
+        (QWEN3 | DOCUMENTS, {"checkpoint_activations": True, "checkpoint_granularity": "attention", "sequence_parallel": True}),
+        (BLOOM | DOCUMENTS, {"checkpoint_activations": True, "sequence_parallel": True}),
     ],
     ids=["llama", "qwen3 with documents", "bloom with documents"],
 )

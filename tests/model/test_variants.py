@@ -10,10 +10,13 @@ from distributed_runs import run_ranks
 from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import count_parameters
 from neox_code.config.parallelism import ParallelismConfig
+from neox_code.model.form import ModelForm
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.initialization import order_by_rank
 from neox_code.model.kv_cache import CacheView, RowCache
+from neox_code.model.loss import WeightedLoss, make_vocab_shard
 from neox_code.model.sharding import count_stacked_rows, get_sharding
+from neox_code.parallel.divided_layers import DividedLayers
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
 from neox_code.parallel.startup import startup
 
@@ -73,28 +76,80 @@ def compute_logits_and_gradients(name: str, grid: ParallelGrid) -> tuple[torch.T
     return logits.detach(), {name: parameter.grad for name, parameter in gpt.named_parameters()}
 
 
-def compute_on_tensor_rank() -> dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+Values = tuple[torch.Tensor, dict[str, torch.Tensor]]
+"""Logits or a loss, and gradients by the names of the parameters."""
+
+SEQUENCE_PARALLEL = ("rotary", "learned with rmsnorm", "parallel residual without biases", "alibi", "llama", "qwen3")
+TRAINING = {"reset_position_ids": True, "reset_attention_mask": True}
+DROPOUT = {"hidden_dropout": 0.2, "attention_dropout": 0.1}
+
+
+def compute_loss_and_gradients(name: str, grid: ParallelGrid, **keys: float) -> Values:
+    """Return the loss with separated documents and this rank's gradients; the head is tied where positions are learned."""
+    model = make_variant(name)
+    model = dataclasses.replace(model, no_weight_tying=model.pos_emb != "learned", **TRAINING, **keys)
+    form = ModelForm(has_loss=True, eod_id=5)
+    gpt = GPT(build_layers(model, VOCAB_SIZE, PADDED, grid, torch.float32, form=form))
+    tokens = make_tokens().index_fill(1, torch.tensor([0, 11, 30]), 5)
+    torch.manual_seed(9)
+    loss = WeightedLoss(make_vocab_shard(VOCAB_SIZE, PADDED, grid))(gpt(tokens), (tokens.roll(-1, 1), torch.rand(tokens.shape)))
+    loss.backward()
+    return loss.detach(), {name: parameter.grad for name, parameter in gpt.named_parameters()}
+
+
+def compute_on_tensor_rank() -> tuple[dict[str, Values], dict[str, Values], list[Values]]:
+    """Return the values of all variants, those of training with parts of sequences, and one with dropout without and with parts."""
     with startup(ParallelismConfig(model_parallel_size=2)) as grid:
-        return {name: compute_logits_and_gradients(name, grid) for name in VARIANTS}
+        layers = DividedLayers(2, grid.tensor_group, grid.tensor_group)
+        in_parts = dataclasses.replace(grid, layers=layers, sequence_group=grid.tensor_group)
+        return (
+            {name: compute_logits_and_gradients(name, grid) for name in VARIANTS},
+            {name: compute_loss_and_gradients(name, in_parts) for name in SEQUENCE_PARALLEL},
+            [compute_loss_and_gradients("rotary", layout, **DROPOUT) for layout in (grid, in_parts)],
+        )
 
 
 @functools.cache
-def run_two_tensor_ranks() -> list[dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]]]:
+def run_two_tensor_ranks() -> list[tuple[dict[str, Values], dict[str, Values], list[Values]]]:
     return run_ranks(2, compute_on_tensor_rank)
 
 
 @variants
 def test_two_tensor_ranks_compute_the_values_of_one_process(name):
     logits, gradients = compute_logits_and_gradients(name, single_process_grid())
-    ranks = [rank[name] for rank in run_two_tensor_ranks()]
+    ranks = [rank[0][name] for rank in run_two_tensor_ranks()]
     torch.testing.assert_close(torch.cat([part for part, _ in ranks], -1), logits, atol=1e-5, rtol=0)
+    assert_equal_gradients(name, [part for _, part in ranks], gradients)
+
+
+@pytest.mark.parametrize("name", SEQUENCE_PARALLEL)
+def test_parts_of_sequences_on_two_ranks_have_the_loss_and_gradients_of_one_process(name):
+    expected, gradients = compute_loss_and_gradients(name, single_process_grid())
+    ranks = [rank[1][name] for rank in run_two_tensor_ranks()]
+    for loss, _ in ranks:
+        torch.testing.assert_close(loss, expected, atol=0, rtol=1e-6)
+    assert_equal_gradients(name, [part for _, part in ranks], gradients, 1e-5)
+
+
+def test_parts_of_sequences_have_their_parts_of_the_dropout_masks():
+    for _, _, ((expected, gradients), (loss, own)) in run_two_tensor_ranks():
+        torch.testing.assert_close(loss, expected, atol=0, rtol=1e-6)
+        for name, gradient in own.items():
+            torch.testing.assert_close(gradient, gradients[name], atol=1e-5, rtol=1e-4)
+    assert (expected - run_two_tensor_ranks()[0][1]["rotary"][0]).abs() > 0.01
+
+
+def assert_equal_gradients(
+    name: str, ranks: list[dict[str, torch.Tensor]], gradients: dict[str, torch.Tensor], tolerance: float = 1e-7
+) -> None:
+    """Assert that the gradients of all tensor ranks together equal those of one process."""
     for key, expected in gradients.items():
-        parts = [part[key] for _, part in ranks]
+        parts = [part[key] for part in ranks]
         if rows := count_stacked_rows(key, make_variant(name)):
             expected = order_by_rank(expected, rows, 2)
         dim = get_sharding(key).dim
         whole = parts[1] if dim is None else torch.cat(parts, dim)
-        torch.testing.assert_close(whole, expected, atol=1e-7, rtol=1e-4)
+        torch.testing.assert_close(whole, expected, atol=tolerance, rtol=1e-4)
 
 
 def compare_with_peer(build_gpt, as_llama, keys):
