@@ -1,22 +1,27 @@
-"""A checkpoint engine for DeepSpeed that reads and writes single files with `serialization`.
+"""A checkpoint engine for DeepSpeed that reads single files with `serialization`, and collects those that are to be written.
+
+    files = collect_files(engine, grid, save, tag, state)      # name -> state dict, whose tensors are the engine's own
 
 Files hold tensors, containers, strings and numbers alone: `torch.load(path, weights_only=True)` reads each of them anywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from deepspeed import DeepSpeedEngine
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
+from neox_code.checkpoint.buffers import add_gpt_neox_entries
 from neox_code.checkpoint.layout import LAYER_FILE
 from neox_code.checkpoint.merge_ranks import find_our_name
-from neox_code.checkpoint.serialization import load_file, save_file
+from neox_code.checkpoint.serialization import load_file
+from neox_code.parallel.grid import ParallelGrid
 
 torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])  # in older files
 
@@ -47,11 +52,21 @@ def rename_parameters(state_dict: Any) -> Any:
 
 
 class WeightsOnlyEngine(TorchCheckpointEngine):
-    """DeepSpeed's checkpoint engine that reads and writes single files by `load_file` and `save_file`."""
+    """DeepSpeed's checkpoint engine that reads single files by `load_file`, and collects the files that DeepSpeed would write."""
+
+    def __init__(self, config: Any = None):
+        super().__init__(config)
+        self.files: dict[str, Any] = {}
+        """Name of a file -> its content."""
 
     def save(self, state_dict: dict[str, Any], path: str) -> None:
         optimizer = state_dict.get("optimizer_state_dict")
-        save_file({**state_dict, "optimizer_state_dict": convert_to_plain_values(optimizer)} if optimizer else state_dict, path)
+        content = {**state_dict, "optimizer_state_dict": convert_to_plain_values(optimizer)} if optimizer else dict(state_dict)
+        self.files[Path(path).name] = content
+
+    def preserves_storage_sharing(self) -> bool:
+        """Return False: DeepSpeed need not copy the tensors, because each is written as a tensor of its own."""
+        return False
 
     def load(self, path: str, map_location: Any = None) -> Any:
         content = load_file(path, map_location)
@@ -60,3 +75,30 @@ class WeightsOnlyEngine(TorchCheckpointEngine):
         if isinstance(content, Mapping) and "module" in content:
             return {**content, "module": rename_parameters(content["module"])}
         return content
+
+
+def collect_files(engine: Any, grid: ParallelGrid, save: Path, tag: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the files of this rank in a checkpoint, name -> content, and create the folder SAVE/TAG. Call it on every rank.
+
+    `state` is the training state. The tensors are those of the engine and change in its next step.
+    """
+    collector = engine.checkpoint_engine = WeightsOnlyEngine(engine._config if isinstance(engine, DeepSpeedEngine) else None)
+    engine._copy_recovery_script = lambda save_path: None  # DeepSpeed's own converters, which do not read these layouts
+    with add_gpt_neox_entries(engine.module, grid):
+        engine.save_checkpoint(str(save), tag=tag, client_state=dict(state), save_latest=False)
+    files, collector.files = collector.files, {}
+    return files
+
+
+def call_before_update(engine: Any, function: Callable[[], None]) -> None:
+    """Call the function once before the engine changes weights or moments: in its next step, with ZeRO stage 3 at once."""
+    optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
+    if engine.zero_optimization_stage() == 3 or not isinstance(optimizer, torch.optim.Optimizer):
+        function()
+        return
+
+    def call_once(*arguments: Any) -> None:
+        hook.remove()
+        function()
+
+    hook = optimizer.register_step_pre_hook(call_once)

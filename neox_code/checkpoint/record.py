@@ -10,8 +10,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from neox_code.checkpoint.checksums import compute_checksum
 from neox_code.checkpoint.layout import RUN_RECORD, find_config_files, is_hugging_face_model, is_written_by_this_package
 from neox_code.config.assembly import Draft
 from neox_code.config.checks import find_value_problems
@@ -60,15 +62,24 @@ class RunRecord:
     files: Mapping[str, int] = field(default_factory=dict)
     """Bytes of every other file of the checkpoint, by its path in the folder."""
 
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    """Checksum of every other file (see `checkpoint.checksums`); empty in the records of older versions."""
+
     @property
     def iteration(self) -> int:
         return int(self.state["iteration"])
 
 
-def write_record(folder: Path, record: RunRecord) -> None:
-    """Write run.json with the sizes of all files in `folder`. Call it after all ranks have written their files."""
-    files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
-    write_json(folder / RUN_RECORD, {"format": FORMAT, **dataclasses.asdict(dataclasses.replace(record, files=files))})
+def write_record(folder: Path, record: RunRecord, known: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write run.json with sizes and checksums of all files in `folder`. Call it after all ranks have written their files.
+
+    `known` are checksums of files, which are not read again.
+    """
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    checksums = {name: known.get(name) or compute_checksum(path) for name, path in files.items()}
+    whole = dataclasses.replace(record, files=sizes, checksums=checksums)
+    write_json(folder / RUN_RECORD, {"format": FORMAT, **dataclasses.asdict(whole)})
 
 
 def read_record(folder: Path) -> RunRecord | None:
@@ -82,13 +93,14 @@ def read_record(folder: Path) -> RunRecord | None:
             raise CheckpointError(
                 f"{path} has the format {content['format']!r:.60}, not {FORMAT!r}. Use the version that wrote it."
             )
+        content.setdefault("checksums", {})  # older versions wrote none
         record = RunRecord(**{known.name: content[known.name] for known in dataclasses.fields(RunRecord)})
-        for name in ("state", "config", "origins", "tokenizer", "data", "layout", "files"):
+        for name in ("state", "config", "origins", "tokenizer", "data", "layout", "files", "checksums"):
             if not isinstance(getattr(record, name), dict):
                 raise TypeError(f"{name} is not an object")
         check_values(record)
         return record
-    except (DataError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, DataError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Copy the checkpoint again, or remove the file.") from None
 
 

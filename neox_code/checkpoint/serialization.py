@@ -1,5 +1,7 @@
 """Read and write one checkpoint file, always with `weights_only`. Errors contain the file's path.
 
+A file's checksum is compared with that in run.json, or else the checksums of its records with those in the file.
+
 A checkpoint is untrusted input: `torch.load(weights_only=True)` builds tensors and containers and runs no code of the file.
 """
 
@@ -17,6 +19,8 @@ import numpy as np
 import torch
 from numpy._core.multiarray import _reconstruct
 
+from neox_code.checkpoint.checksums import compute_checksum, read_recorded_checksum
+from neox_code.checkpoint.layout import RUN_RECORD
 from neox_code.errors import CheckpointError
 from neox_code.files import sync
 
@@ -88,9 +92,9 @@ def require_state_dict(path: Path, content: Any) -> StateDict:
 
 
 def check_checksums(path: str | Path, sums: bool = True) -> None:
-    """Raise ValueError for a record that torch.save does not write and, with `sums`, for a wrong checksum (CRC-32).
+    """Raise ValueError for a record that torch.save does not write and, with `sums`, for a wrong checksum.
 
-    torch itself does not compare checksums, and it decompresses compressed records.
+    torch itself does not compare the checksums of records (CRC-32), and it decompresses compressed records.
     """
     with zipfile.ZipFile(path) as archive:
         for record in archive.infolist():
@@ -98,7 +102,10 @@ def check_checksums(path: str | Path, sums: bool = True) -> None:
                 raise ValueError("its records are compressed")
             if record.filename.endswith(".pkl") and record.file_size > MOST_PICKLE_BYTES:
                 raise ValueError(f"{record.filename} has {record.file_size:,} bytes; the maximum is {MOST_PICKLE_BYTES:,}")
-        if sums and (damaged := archive.testzip()):
+        recorded = read_recorded_checksum(path) if sums else None
+        if recorded is not None and (found := compute_checksum(path)) != recorded:
+            raise ValueError(f"its checksum is {found}, and {recorded} in {RUN_RECORD}")
+        if sums and recorded is None and (damaged := archive.testzip()):
             raise ValueError(f"the checksum of {damaged} is wrong")
 
 

@@ -28,7 +28,8 @@ from neox_code.launch.command import QUIET, describe_placement, make_launch_comm
 from neox_code.launch.copies import require_one_copy
 from neox_code.launch.former_scripts import ALIASES, find_replacement
 from neox_code.launch.hosts import count_ranks, find_visible_gpus, resolve_hostfile
-from neox_code.launch.supervise import run
+from neox_code.launch.restarts import run_with_restarts
+from neox_code.launch.supervise import Ending, run_and_report
 from neox_code.planning.dry_run import make_dry_run
 from neox_code.planning.missing import list_blocking_problems
 from neox_code.planning.planned_world import plan_world
@@ -73,10 +74,14 @@ def run_with_config(command: str, command_line: CommandLine) -> int:
         with report_figures(command_line.as_json) as figures:
             print_dry_run(command, words, config, command_line, figures)
         return 0
-    rank_command = make_rank_command(command, words, config)
-    for line in describe_placement(config):
-        print(line, file=sys.stderr)
-    return run(rank_command, make_launch_environment(config), config.parallelism.stop_timeout_seconds)
+
+    def start_ranks(chosen: NeoXConfig) -> Ending:
+        rank_command = make_rank_command(command, words, chosen)
+        for line in describe_placement(chosen):
+            print(line, file=sys.stderr)
+        return run_and_report(rank_command, make_launch_environment(chosen), chosen.parallelism.stop_timeout_seconds)
+
+    return run_with_restarts(start_ranks, config, command_line.max_restarts, command_line.min_nodes)
 
 
 def print_dry_run(command: str, words: Sequence[str], config: NeoXConfig, options: CommandLine, figures: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ torchrun -m neox_code.commands.train CONFIG...       use the ranks that torchrun
 
 After SIGTERM, SIGINT (Ctrl-C) or SIGUSR1 the run finishes its step, saves a checkpoint and exits with status 75. Rerun the same
 command to resume. A second SIGTERM or SIGINT ends the run at once. The run is also ended when stop_timeout_seconds have passed.
+`./deepy.py train --max-restarts N` starts again from the newest checkpoint in `save` after a failure; with --min-nodes M
+without the hosts that are down.
 """
 
 import logging
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
-from neox_code.errors import EXIT_RESUME
+from neox_code.errors import EXIT_RESUME, ConfigError
 from neox_code.launch.command import check_num_ranks
 from neox_code.launch.hosts import find_visible_gpus
 from neox_code.launch.rank_process import run_and_exit
@@ -40,7 +42,10 @@ def main(argv: Sequence[str]) -> int:
     """Train on this rank; return 0, or EXIT_RESUME if a signal ended the run."""
     set_rank_variables()
     _, world_size, _ = read_rank_variables()
-    config = load_config(parse_command_line(argv, __doc__, "train"))
+    command_line = parse_command_line(argv, __doc__, "train")
+    if command_line.max_restarts:
+        raise ConfigError("--max-restarts is an option of ./deepy.py train. torchrun and Slurm have options of their own.")
+    config = load_config(command_line)
     config.require_training_keys()
     check_num_ranks(world_size, config)
     pretrain(config, STOP)

@@ -99,12 +99,14 @@ RANGES: dict[str, ValueRange] = {
     **dict.fromkeys(("train_data_weights", "valid_data_weights", "test_data_weights"), NOT_NEGATIVE),
     **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), SAMPLES),
     **dict.fromkeys(("train_iters", "log_interval", "eval_interval", "checkpoint_factor", "exit_interval"), AT_LEAST_ONE),
-    "max_skipped_steps": AT_LEAST_ONE,
+    **dict.fromkeys(("max_skipped_steps", "max_unsaved_steps", "profile_step_start", "profile_step_stop"), AT_LEAST_ONE),
+    "max_spike_steps": ValueRange(1, 32),  # after half of the 64 recent losses a higher loss is the usual one
+    "max_rewinds": NOT_NEGATIVE,
     **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters", "gc_interval"), NOT_NEGATIVE),
     **dict.fromkeys(("weighted_sampler_alpha", "language_alpha", "directory_alpha"), ValueRange(0, 10)),
     "seed": ValueRange(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,
-    **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops", "train_seconds"), POSITIVE),
+    **dict.fromkeys(("checkpoint_interval_seconds", "exit_duration", "peak_theoretical_tflops", "train_seconds"), POSITIVE),
     **dict.fromkeys(("maximum_tokens", "num_samples", "samples_per_prompt", "maximum_rows"), AT_LEAST_ONE),
     "eval_task_limit": AT_LEAST_ONE,
     "eval_timeout_seconds": POSITIVE,
@@ -396,6 +398,21 @@ def check_host_filters(values: Values, show: Show) -> Iterator[Problem]:
         yield Problem(("include", "exclude"), f"{show('include')} and {show('exclude')} exclude each other. Remove one of them.")
 
 
+def check_save_scale(values: Values, show: Show) -> Iterator[Problem]:
+    if values["checkpoint_scale"] == "log" and (values["checkpoint_factor"] or 0) < 2:
+        yield Problem(
+            ("checkpoint_scale", "checkpoint_factor"),
+            f"{show('checkpoint_scale')} writes a checkpoint at each power of checkpoint_factor, which must then be at least 2: "
+            f"{show('checkpoint_factor')}.",
+        )
+
+
+def check_profile_steps(values: Values, show: Show) -> Iterator[Problem]:
+    pair = ("profile_step_start", "profile_step_stop")
+    if values["profile"] and values[pair[0]] > values[pair[1]]:
+        yield Problem(pair, f"{show(pair[0])} must be at most {show(pair[1])}.")
+
+
 def check_hugging_face_folders(values: Values, show: Show) -> Iterator[Problem]:
     """If `save_huggingface` is set, check that the model can be written as a model of Hugging Face."""
     if not values["save_huggingface"] or min(values["num_attention_heads"], values["num_kv_heads"] or 1) < 1:
@@ -437,4 +454,6 @@ CHECKS = (
     check_sampling,
     check_host_filters,
     check_hugging_face_folders,
+    check_save_scale,
+    check_profile_steps,
 )

@@ -225,6 +225,12 @@ class CommandLine:
     as_json: bool = False
     """True: the figures are printed as JSON."""
 
+    max_restarts: int = 0
+    """Number of times that a failed training is started again."""
+
+    min_nodes: int | None = None
+    """Number of hosts with which a restart is allowed; None: all."""
+
     options: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Key that was set by its own option instead of --set -> the name of this option, for messages."""
 
@@ -310,6 +316,21 @@ def build_config_parser(description: str | None, command: str | None = None) -> 
         commands=LAYOUT_COMMANDS,
         help="with --dry-run: compare the layout with a GPU of N GiB, and propose another if it does not fit",
     )
+    add(
+        "--max-restarts",
+        type=parse_non_negative_integer,
+        default=0,
+        metavar="N",
+        commands=LAYOUT_COMMANDS,
+        help="after a failure (a crashed, killed or hanging rank, a lost host), start again from the newest checkpoint in save",
+    )
+    add(
+        "--min-nodes",
+        type=parse_positive_integer,
+        metavar="N",
+        commands=LAYOUT_COMMANDS,
+        help="with --max-restarts: leave out hosts that do not answer, down to N hosts (default: all must answer)",
+    )
     where = "" if command in JSON_COMMANDS else "with --dry-run: "
     add(
         "--json",
@@ -350,6 +371,10 @@ def read_shared_options(parsed: argparse.Namespace) -> CommandLine:
         raise ConfigError("--gpu-memory-gib is used only in a dry run. Add --dry-run, or leave it out.")
     if parsed.all and not parsed.dry_run:
         raise ConfigError("--all lists keys in a dry run. Add --dry-run, or leave it out.")
+    if (parsed.max_restarts or parsed.min_nodes) and parsed.command not in (None, *LAYOUT_COMMANDS):
+        raise ConfigError(f"--max-restarts and --min-nodes are options of train and have no effect in {parsed.command}.")
+    if parsed.min_nodes and not parsed.max_restarts:
+        raise ConfigError("--min-nodes is used only with --max-restarts. Add --max-restarts N, or leave it out.")
     if parsed.json and not parsed.dry_run and parsed.command not in (None, *JSON_COMMANDS):
         raise ConfigError(f"{parsed.command} supports --json only with --dry-run. Add --dry-run.")
     overrides = {key: getattr(parsed, key) for key in OPTION_KEYS if getattr(parsed, key) is not None}
@@ -366,6 +391,8 @@ def read_shared_options(parsed: argparse.Namespace) -> CommandLine:
         memory,
         parsed.all,
         parsed.json,
+        parsed.max_restarts,
+        parsed.min_nodes,
         {key: options[key] for key in options if key not in assigned},
     )
 

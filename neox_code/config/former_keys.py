@@ -16,6 +16,7 @@ RENAMED = {
     "max_tokens": "maximum_tokens",
     "micro_batch_size_per_gpu": "train_micro_batch_size_per_gpu",
     "save_interval": "checkpoint_factor",
+    "exit_duration_in_mins": "exit_duration",
     "test_data_path": "test_data_paths",
     "topk": "top_k",
     "train_data_path": "train_data_paths",

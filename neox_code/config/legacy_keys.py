@@ -431,7 +431,7 @@ def set_unless_all(field: str) -> Rule:
 SAME_RESULT = "fused kernels are chosen by PyTorch, with the same result"
 MEMORY_ONLY = "it moves activations, and changes no result"
 NO_EFFECT = "it has no effect in GPT-NeoX either"
-ALWAYS_LOGGED = "the gradient's norm is always logged"
+ALWAYS_LOGGED = "the norms of gradients and weights are always logged"
 NOT_LOGGED = "this figure is not logged; training is the same"
 NO_DEEPSPEED_LOG = "DeepSpeed's log is not printed below warnings; training is the same"
 NOT_PROFILED = "nothing is profiled; training is the same"
@@ -543,17 +543,17 @@ KEYS: dict[str, Rule] = {
         "adlr_autoresume adlr_autoresume_interval deepscale deepscale_config hysteresis loss_scale_window min_scale "
         "no_save_optim num_unique_layers param_sharing_style short_seq_prob use_bias_in_norms weight_server_port",
     ),
-    "log_grad_norm": ignore(ALWAYS_LOGGED),
+    **assign_rule(ignore(ALWAYS_LOGGED), "log_grad_norm log_param_norm"),
     **assign_rule(
         ignore("it counts only with log_gradient_noise_scale"), "gradient_noise_scale_cpu_offload gradient_noise_scale_n_batches"
     ),
     **assign_rule(
         ignore(NOT_LOGGED),
-        "log_grad_pct_zeros log_gradient_noise_scale log_l1_norm log_optimizer_states log_param_norm",
+        "log_grad_pct_zeros log_gradient_noise_scale log_l1_norm log_optimizer_states",
     ),
     **assign_rule(
         ignore(NOT_PROFILED),
-        "flops_profiler memory_profiling memory_profiling_path profile profile_step_start profile_step_stop profiling",
+        "flops_profiler memory_profiling memory_profiling_path profiling",
     ),
     **assign_rule(
         ignore(WORKED_OUT),
@@ -598,7 +598,6 @@ KEYS: dict[str, Rule] = {
     # built in one way
     "allow_chopped": accept_only(True, "a document that is longer than a sample is always cut. Remove it"),
     "char_level_ppl": refuse("perplexity is by token and by byte: use evaluate. Remove it"),
-    "checkpoint_scale": accept_only("linear", "checkpoints come at equal distances. Use checkpoint_factor and extra_save_iters"),
     "dataset_impl": accept_only("gpt2", ALIGNMENT),
     "opt_pos_emb_offset": refuse("learned positions begin at row 0. Remove it", 0),
     "output_layer_parallelism": accept_only("column", "the head is always divided by vocabulary. Remove it"),

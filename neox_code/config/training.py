@@ -1,6 +1,7 @@
 """Keys of the length of a run, its intervals, checkpoints and metrics."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ class TrainingConfig:
     """Load `global_stepN` of `load` instead of the latest. Training is refused if it would replace later checkpoints in `save`."""
 
     checkpoint_factor: int | None = None
-    """Steps between two checkpoints (`save-interval` in old files)."""
+    """Steps between two checkpoints (`save-interval` in old files). Checkpoints are written while training continues."""
+
+    checkpoint_scale: Literal["linear", "log"] = "linear"
+    """`log`: a checkpoint is written after each step whose number is a power of `checkpoint_factor`."""
 
     checkpoint_interval_seconds: float | None = None
     """Seconds between two checkpoints."""
@@ -64,9 +68,13 @@ class TrainingConfig:
     keep_last_n_checkpoints: int | None = None
     """Number of newest checkpoints to keep; older ones are deleted. Default: all are kept."""
 
+    max_unsaved_steps: int | None = None
+    """While saves fail (a full disk), training continues with a warning until this number of steps would be lost. Then it tries
+    a last time to save, and ends if this fails too. Default: three times the unsaved steps at the first failure."""
+
     save_huggingface: bool = False
-    """Write each checkpoint as a model of Hugging Face too, in `save`/global_stepN/huggingface, for transformers and vLLM. All
-    ranks wait meanwhile. A failure is logged and the training continues. Not available with ZeRO stage 3."""
+    """Write each checkpoint as a model of Hugging Face too, in `save`/global_stepN/huggingface, for transformers and vLLM. Training
+    continues meanwhile, also after a failure, which is logged. Not available with ZeRO stage 3."""
 
     finetune: bool = False
     """True: the first start loads only the weights of `load` and begins at step 0. A restart resumes from `save`."""
@@ -78,8 +86,31 @@ class TrainingConfig:
     """Number of consecutive steps with a non-finite loss or gradient after which training ends; default 5, in fp16 50. Such a step
     changes no weight; it is logged and counted."""
 
+    max_spike_steps: int | None = None
+    """Number of consecutive steps in a loss spike after which training ends. A loss is in a spike if it exceeds the median of the
+    last 64 losses by 10% and by 6 standard deviations. Default: no limit; spikes are logged and counted."""
+
+    max_rewinds: int = 0
+    """Number of times that training may return to its newest checkpoint in place of ending by `max_skipped_steps` or
+    `max_spike_steps`. The samples that were read meanwhile are skipped."""
+
     exit_interval: int | None = None
-    """Save and end the run after the next step whose number is a multiple of this value."""
+    """Save and end the run after the next step whose number is a multiple of this value. The exit status is 75, as after a signal:
+    the same command resumes."""
+
+    exit_duration: float | None = None
+    """Minutes after the start of the ranks at which the run finishes its step, saves and ends with exit status 75
+    (`exit_duration_in_mins` of Megatron-LM). Set it below the time limit of a job."""
+
+    profile: bool = False
+    """Write a trace of some steps of each rank for chrome://tracing and Perfetto: `save`/profile/rankN.json.gz
+    (without `save` in `tensorboard_dir`)."""
+
+    profile_step_start: int = 10
+    """First step of the trace."""
+
+    profile_step_stop: int = 12
+    """Last step of the trace."""
 
     tensorboard_dir: str | None = None
     """Folder for TensorBoard's event files. Each run has its own folder in it, and keeps it when it resumes."""
@@ -105,6 +136,12 @@ class TrainingConfig:
 
     wandb_team: str | None = None
     """Name of the Weights & Biases team."""
+
+    use_trackio: bool = False
+    """Report to trackio, in a database on this machine (package trackio; TRACKIO_DIR names its folder)."""
+
+    trackio_project: str = "neox"
+    """Name of the project at trackio."""
 
     peak_theoretical_tflops: float | None = None
     """Peak of one device in TFLOP/s, for the model FLOPs utilization in the log; default: known for some GPUs."""

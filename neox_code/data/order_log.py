@@ -114,6 +114,13 @@ def maybe_record_order(save: str, entry: OrderEntry) -> None:
     append_json_line(path, dataclasses.asdict(entry))
 
 
+def record_move(save: str | Path, iteration: int, consumed_samples: int) -> None:
+    """Record that a run goes back to an iteration, and reads the samples after `consumed_samples` next."""
+    entries = read_order(Path(save) / ORDER_FILE)
+    if entries:
+        maybe_record_order(str(save), dataclasses.replace(entries[-1], iteration=iteration, consumed_samples=consumed_samples))
+
+
 def read_order(path: Path) -> list[OrderEntry]:
     """Return the entries that hold, by iteration; [] if the file does not exist. Raise DataError if it is damaged."""
     entries: list[OrderEntry] = []

@@ -106,8 +106,10 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.created = time.monotonic()
+        """Time of the start of the process, in seconds of the monotonic clock."""
         self.was_followed = False
-        """True if a signal ended the run before its last step."""
+        """True if a signal, `exit_interval` or `exit_duration` ended the run before its last step."""
         self.timeout_seconds = 0.0
         """Seconds that the training loop has to end the run after a signal; 0 before training starts."""
 

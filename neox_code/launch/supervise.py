@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +65,24 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, st
     wrote an error report, its message is printed last; the status is 2 if the error is the user's. Call this function in the main
     thread, because the kernel sends parent-death signals when the starting thread ends.
     """
+    return run_and_report(command, environment, stop_timeout).status
+
+
+def run_and_report(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, stop_timeout: float | None = None
+) -> "Ending":
+    """Run a command as `run` does; return how it ended, with the exit status that `run` returns."""
     with StopSignals(ENDING_SIGNALS if stop_timeout is None else STOP_SIGNALS) as signals:
         ending = run_to_end(command, signals, environment, stop_timeout)
     if ending.status == EXIT_RESUME:
         by = f" by {ending.received.name}" if ending.received is not None else ""
         print(f"stopped{by}. Rerun the same command to resume (exit status {EXIT_RESUME}).", file=sys.stderr)
-        return ending.status
+        return ending
     if ending.was_killed:
         name = signal.Signals(ending.status - 128).name
         print(f"stopped by {name}: all processes of the run have ended", file=sys.stderr)
-        return ending.status
-    return report_failure(ending.status, ending.report)
+        return ending
+    return replace(ending, status=report_failure(ending.status, ending.report))
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,35 @@
 
     checkpoints = open_checkpoints(config, tokenizer, sizes, grid)
     state = checkpoints.resume(engine, loaders)
-    if checkpoints.is_due(state, is_last, is_loss_finite):
-        checkpoints.save(engine, state)
+    with checkpoints.finishing():
+        if checkpoints.is_due(state, is_last, is_safe):
+            checkpoints.save(engine, state)          # threads write, while the next steps run
 
 Every function here is called on every rank.
 """
 
 import dataclasses
+import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from neox_code.checkpoint.layout import HUGGING_FACE_FOLDER, MERGED_CONFIG, TRAINING_LOCK, VOCABULARY_FOLDER
+from neox_code.checkpoint.engine_files import call_before_update, collect_files
+from neox_code.checkpoint.layout import (
+    HUGGING_FACE_FOLDER,
+    MERGED_CONFIG,
+    TRAINING_LOCK,
+    VOCABULARY_FOLDER,
+    make_partial_step_name,
+    make_step_name,
+)
 from neox_code.checkpoint.load import load_checkpoint, require_loadable
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.checkpoint.record import SCORED_ROWS, RunRecord
 from neox_code.checkpoint.resume import Start, check_start, find_start, list_changes
-from neox_code.checkpoint.save import save_checkpoint
+from neox_code.checkpoint.save import PendingSave, SaveFailure, prepare_save
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.derive import BatchSizes, compute_padded_vocab_size
@@ -29,14 +39,18 @@ from neox_code.conversion.convert import convert
 from neox_code.conversion.options import ConversionOptions
 from neox_code.data.identity import read_data_identity
 from neox_code.data.loaders import Loaders
+from neox_code.data.order_log import record_move
+from neox_code.errors import NeoXError
 from neox_code.files import folder_lock
 from neox_code.logs import get_logger, is_rank_zero
-from neox_code.parallel.collectives import barrier, is_true_on_any_rank, run_on_rank_zero
+from neox_code.pages.number_formats import format_size
+from neox_code.parallel.collectives import is_true_on_any_rank, run_on_rank_zero
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.tokenizer.comparison import describe_vocabulary
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.vocabulary_file import find_vocabulary_files
 from neox_code.training.engine import Engine
+from neox_code.training.save_steps import is_save_step
 from neox_code.training.state import TrainingState
 from neox_code.training.trackers import make_run_name
 
@@ -64,6 +78,14 @@ class Checkpoints:
     """Time of the last save, or of the start of the run, in seconds of the monotonic clock."""
     is_postponed: bool = False
     """True if a save is due and waits for a finite loss."""
+    pending: PendingSave | None = None
+    """The save whose files are being written."""
+    waited_seconds: float = 0.0
+    """Seconds that training waited for the pending save."""
+    safe_iteration: int = 0
+    """Iteration of the newest complete checkpoint, or of the start of the run: a failure loses the steps after it."""
+    allowed_steps: int | None = None
+    """Number of steps that may be lost while saves fail; None while they succeed."""
 
     @property
     def padded_vocab_size(self) -> int:
@@ -84,8 +106,26 @@ class Checkpoints:
         state = state.convert_sample_count(self.start.sample_length, self.config.model.sample_length)
         loaders.train.seek(state.consumed_samples)
         loaders.train.require((self.config.training.num_steps - state.iteration) * self.sizes.accumulation_steps)
-        self.last_save = time.monotonic()
+        self.last_save, self.safe_iteration = time.monotonic(), state.iteration
         return state
+
+    def rewind(self, engine: Engine, loaders: Loaders, state: TrainingState) -> bool:
+        """Load the newest checkpoint of this run, whose iteration `state` then has; the next sample stays that of `state`.
+
+        Return False without a checkpoint. Call it on every rank.
+        """
+        with suppress(SaveFailure):
+            self.finish()
+        folder = Path(self.config.training.save or "") / make_step_name(self.safe_iteration)
+        if not self.config.training.save or not run_on_rank_zero(lambda: folder.is_dir()):
+            return False
+        loaded = load_checkpoint(engine, Start(folder, self.record), self.config.model, self.vocab_size, self.grid)
+        before = TrainingState.from_dict(loaded)
+        state.iteration, state.skipped_steps = before.iteration, before.skipped_steps
+        loaders.train.seek(state.consumed_samples)
+        loaders.train.require((self.config.training.num_steps - state.iteration) * self.sizes.accumulation_steps)
+        run_on_rank_zero(lambda: record_move(folder.parent, state.iteration, state.consumed_samples))
+        return True
 
     def maybe_save_initial(self, engine: Engine, state: TrainingState) -> None:
         """Save before the first step if `extra_save_iters` contains 0."""
@@ -93,38 +133,127 @@ class Checkpoints:
         if training.save and 0 in training.extra_save_iters and state.iteration == 0 and not self.start.is_in_folder(training.save):
             self.save(engine, state)
 
-    def is_due(self, state: TrainingState, is_last: bool, is_loss_finite: bool) -> bool:
+    def is_due(self, state: TrainingState, is_last: bool, is_safe: bool) -> bool:
         """Return True if a checkpoint must be saved after the last step. The result is the same on all ranks.
 
-        If the loss is not finite, a due save is postponed until a step with a finite loss.
+        If the step is not safe to save, because its loss is not finite or in a spike, a due save is postponed.
         """
-        is_due = is_last or self.is_interval_over(state) or self.is_postponed
-        self.is_postponed = is_due and not is_loss_finite
+        is_due = is_last or self.is_interval_over(state) or self.is_postponed or self.loses_too_much(state)
+        self.is_postponed = is_due and not is_safe
         return bool(self.config.training.save) and is_due and not self.is_postponed
 
     def is_interval_over(self, state: TrainingState) -> bool:
         """Return True if a save is due by the configured number of steps, extra steps or seconds (rank 0's clock)."""
         training = self.config.training
-        if state.iteration in training.extra_save_iters or state.is_multiple_of(training.checkpoint_factor):
+        if is_save_step(state.iteration, training):
             return True
         if training.checkpoint_interval_seconds is None:
             return False
         is_time = time.monotonic() - self.last_save >= training.checkpoint_interval_seconds
         return is_true_on_any_rank(is_rank_zero() and is_time, self.grid.device)
 
+    def loses_too_much(self, state: TrainingState) -> bool:
+        """Return True if saves fail, and a failure of the run would lose more steps than is allowed."""
+        return self.allowed_steps is not None and state.iteration - self.safe_iteration >= self.allowed_steps
+
     def save(self, engine: Engine, state: TrainingState) -> None:
-        """Write a checkpoint of the state to `save`. Raise CheckpointError if a file cannot be written."""
+        """Begin to write a checkpoint of the state to `save`; wait for an earlier one first.
+
+        If the earlier one failed, log a warning. Raise SaveFailure if too many steps would be lost and this save fails too.
+        """
+        try:
+            self.finish()
+        except SaveFailure as error:
+            self.allow_failure(error, state)
+        is_last_attempt = self.loses_too_much(state)
+        try:
+            self.begin(engine, state)
+            if is_last_attempt:
+                self.finish()
+        except SaveFailure as error:
+            if is_last_attempt:
+                raise
+            self.allow_failure(error, state)
+
+    def begin(self, engine: Engine, state: TrainingState) -> None:
+        """Start the threads that write a checkpoint. Raise SaveFailure on all ranks if the folder cannot be written."""
+        begin = time.monotonic()
         training = self.config.training
         assert training.save is not None
+        save = Path(training.save)
+        run_on_rank_zero(lambda: prepare_save(save, state.iteration, self.companions))
         client_state = state.as_dict() | {"args": self.model_arguments}
+        files = collect_files(engine, self.grid, save, make_partial_step_name(state.iteration), client_state)
         record = dataclasses.replace(self.record, state=state.as_dict())
-        keep_last = training.keep_last_n_checkpoints
-        folder = save_checkpoint(engine, self.grid, training.save, client_state, record, self.companions, keep_last)
-        if training.save_huggingface:
-            if is_rank_zero():
-                write_hugging_face_copy(folder)
-            barrier()  # the watchdog of a rank that began the next step would take this rank for one that hangs
+        self.pending = PendingSave(
+            files,
+            self.grid,
+            save,
+            record,
+            self.companions,
+            training.keep_last_n_checkpoints,
+            write_hugging_face_copy if training.save_huggingface else lambda folder: None,
+        )
         self.last_save = time.monotonic()
+        self.waited_seconds = self.last_save - begin
+        call_before_update(engine, self.wait_for_copies)
+
+    def wait_for_copies(self) -> None:
+        """Wait until the pending save needs the engine's tensors no more."""
+        if self.pending is not None:
+            begin = time.monotonic()
+            self.pending.snapshot.wait()
+            self.waited_seconds += time.monotonic() - begin
+
+    def finish(self, timeout_seconds: float | None = None) -> None:
+        """Wait for the pending save. Raise SaveFailure, the same on all ranks, if it failed."""
+        pending, self.pending = self.pending, None
+        if pending is None:
+            return
+        begin = time.monotonic()
+        folder = pending.finish(timeout_seconds)
+        waited = self.waited_seconds + time.monotonic() - begin
+        self.safe_iteration, self.allowed_steps = pending.record.iteration, None
+        log.info(
+            "saved %s: %s written in %.1f s, training waited %.2f s",
+            folder,
+            format_size(pending.snapshot.num_bytes),
+            pending.seconds,
+            waited,
+        )
+
+    def allow_failure(self, error: SaveFailure, state: TrainingState) -> None:
+        """Log the failure of a save, after which training continues."""
+        if self.allowed_steps is None:
+            limit = self.config.training.max_unsaved_steps
+            self.allowed_steps = limit or MOST_FAILED_SAVES * max(1, state.iteration - self.safe_iteration)
+        log.log(
+            logging.WARNING if is_rank_zero() else logging.DEBUG,
+            "iteration %d | a save failed: %s Training continues until %d steps would be lost (max_unsaved_steps), now %d",
+            state.iteration,
+            error,
+            self.allowed_steps,
+            state.iteration - self.safe_iteration,
+        )
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Wait for the pending save at the end of the block, also after an exception, then only for a limited time."""
+        try:
+            yield
+        except BaseException as failure:
+            limit = self.config.parallelism.stop_timeout_seconds if isinstance(failure, NeoXError) else SECONDS_AFTER_A_CRASH
+            with suppress(SaveFailure):
+                self.finish(limit)
+            raise
+        self.finish()
+
+
+MOST_FAILED_SAVES = 3
+"""Default of `max_unsaved_steps`, in multiples of the steps that were not saved when the first failure was noticed."""
+
+SECONDS_AFTER_A_CRASH = 5.0
+"""Seconds to wait for a save of a run that failed: the other ranks may have ended."""
 
 
 def open_checkpoints(config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid) -> Checkpoints:

@@ -26,8 +26,10 @@ from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_dropout
 from neox_code.training.checkpoints import Checkpoints
 from neox_code.training.engine import Engine, reads_late, set_rate
-from neox_code.training.loss_guard import LossGuard
+from neox_code.training.loss_guard import DivergedError, LossGuard
 from neox_code.training.meter import Meter
+from neox_code.training.parameter_norm import compute_parameter_norm
+from neox_code.training.profile import Profile
 from neox_code.training.schedule import compute_schedule_position, compute_scheduled_rate
 from neox_code.training.state import TrainingState
 from neox_code.training.step import ReadResult, choose_step_functions
@@ -79,16 +81,19 @@ class Run:
     guard: LossGuard
     stop: StopRequest
     """The stop signals of this rank. After a signal on any rank, all ranks finish the step, save and return."""
+    num_rewinds: int = 0
+    """Number of times that this process returned to a checkpoint."""
 
     def run_to_the_end(self) -> TrainingState:
         """Train until `train_iters`, `train_seconds` or `exit_interval`; save as configured and at the end; return the last state.
 
-        Raise NeoXError if losses or gradients are non-finite for too many steps (see `LossGuard`).
+        Raise NeoXError if training diverges and may not return to a checkpoint (see `LossGuard`).
         """
         training, state = self.config.training, self.state
+        self.profile = Profile(training, self.grid.rank)
         self.step, self.evaluate = choose_step_functions(self.engine)
         self.unread: deque[tuple[int, ReadResult, Callable[[], str]]] = deque()
-        batches = copy_ahead(iter(self.loaders.train), self.grid.device)
+        batches = self.read_batches()
         log.info(
             "training from iteration %d to %d%s, %s tokens a step",
             state.iteration,
@@ -100,32 +105,52 @@ class Run:
         self.watchdog = Watchdog(self.config.parallelism.hang_timeout_seconds, self.grid)
         self.stop.defer(self.config.parallelism.stop_timeout_seconds)
         bar = progress("training", training.train_iters, " steps", every_seconds=60, done=state.iteration)
-        with self.watchdog, bar as advance, collect_garbage_by_hand(training.gc_interval) as maybe_collect:
+        collecting = collect_garbage_by_hand(training.gc_interval)
+        with self.watchdog, bar as advance, collecting as maybe_collect, self.checkpoints.finishing():
             self.meter.begin_interval()
             while not state.is_finished(training):
-                rate = self.run_one_step(batches)
-                self.watchdog.record_progress()
+                try:
+                    is_end = self.run_iteration(batches)
+                except DivergedError as failure:
+                    batches = self.rewind(failure)
+                    continue
                 maybe_collect(state.iteration)
                 advance(1, total=self.expected_iterations())
-                is_last = state.is_finished(training) or state.is_multiple_of(training.exit_interval)
-                if is_last or state.is_multiple_of(training.log_interval):
-                    self.read_results()
-                    self.meter.report(state, self.result, rate)
-                with self.meter.exclude_time():
-                    if is_last or state.is_multiple_of(training.eval_interval):
-                        self.maybe_evaluate("validation", self.loaders.valid)
-                        self.evaluate_languages()
-                    if is_last:
-                        self.guard.require_finite_loss(state.iteration)
-                    is_saved = self.maybe_save(is_last)
-                    if state.is_finished(training):
-                        self.maybe_evaluate("test", self.loaders.test)
-                if is_last:
-                    break
-                if self.is_stop_requested():
-                    self.end_early(rate, is_saved)
+                if is_end:
                     break
         return state
+
+    def run_iteration(self, batches: Iterator[Batch]) -> bool:
+        """Make a step and all that is due after it. Return True if the run ends. Raise DivergedError."""
+        training, state = self.config.training, self.state
+        self.profile.begin_step(state.iteration + 1)
+        rate = self.run_one_step(batches)
+        self.profile.end_step(state.iteration)
+        self.watchdog.record_progress()
+        is_last = state.is_finished(training) or state.is_multiple_of(training.exit_interval)
+        if is_last or state.is_multiple_of(training.log_interval):
+            self.read_results()
+            self.report(rate)
+        with self.meter.exclude_time():
+            if is_last or state.is_multiple_of(training.eval_interval):
+                self.maybe_evaluate("validation", self.loaders.valid)
+                self.evaluate_languages()
+            if is_last:
+                self.guard.require_finite_loss(state.iteration)
+            is_saved = self.maybe_save(is_last)
+            if state.is_finished(training):
+                self.maybe_evaluate("test", self.loaders.test)
+        if is_last:
+            self.stop.was_followed = not state.is_finished(training)
+            return True
+        if self.is_stop_requested():
+            self.end_early(rate, is_saved)
+            return True
+        return False
+
+    def read_batches(self) -> Iterator[Batch]:
+        """Return the next batches, copied to the device ahead of their use; the time that this rank waits for them is measured."""
+        return self.meter.measure_waits(copy_ahead(iter(self.loaders.train), self.grid.device))
 
     def expected_iterations(self) -> int:
         """Return the estimated last step: `train_iters`, or less if `train_seconds` ends training earlier at the current speed."""
@@ -169,15 +194,37 @@ class Run:
             self.guard.check(iteration, self.result, describe_documents)
 
     def maybe_save(self, is_last: bool) -> bool:
-        """Save if a checkpoint is due, and all losses so far are finite. Return True if it was saved."""
-        if not self.checkpoints.is_due(self.state, is_last, self.guard.is_loss_finite):
+        """Save if a checkpoint is due, and all losses so far are finite and in no spike. Return True if it was saved."""
+        if not self.checkpoints.is_due(self.state, is_last, is_last or self.guard.is_safe_to_save):
             return False
         self.read_results()
-        if not self.guard.is_loss_finite:
+        if not (is_last or self.guard.is_safe_to_save):
             self.checkpoints.is_postponed = True
             return False
         self.save()
         return True
+
+    def rewind(self, failure: DivergedError) -> Iterator[Batch]:
+        """Load the newest checkpoint; return the batches after those that were read. Raise `failure` if this is not allowed."""
+        before, state = self.state.iteration, self.state
+        self.num_rewinds += 1
+        self.watchdog.suspend("returning to a checkpoint")
+        if self.num_rewinds > self.config.training.max_rewinds or not self.checkpoints.rewind(self.engine, self.loaders, state):
+            raise failure
+        message = "iteration %d | %s Training returns to iteration %d and skips the samples since (max_rewinds: %d of %d)"
+        log.warning(message, before, failure, state.iteration, self.num_rewinds, self.config.training.max_rewinds)
+        self.meter.rewind(state)
+        self.guard.begin()
+        self.unread.clear()
+        self.watchdog.record_progress()
+        return self.read_batches()
+
+    def report(self, rate: float) -> None:
+        """Log the steps since the last report, with the norm of the weights."""
+        norm = compute_parameter_norm(self.engine.module, self.grid)
+        self.meter.report(
+            self.state, self.result, rate, {"train/param_norm": norm, "train/spike_steps": self.guard.num_spike_steps}
+        )
 
     def maybe_evaluate(self, name: str, loader: BatchLoader | None) -> None:
         """Log the loss on validation or test data (`name`), if there is a loader and `eval_iters` is not 0."""
@@ -208,22 +255,29 @@ class Run:
         self.watchdog.record_progress()
 
     def is_stop_requested(self) -> bool:
-        """Return True on all ranks if at least one rank received a stop signal."""
-        return is_true_on_any_rank(self.stop.is_requested, self.grid.device)
+        """Return True on all ranks if at least one rank received a stop signal, or its `exit_duration` is over."""
+        return is_true_on_any_rank(self.stop.is_requested or self.is_duration_over, self.grid.device)
+
+    @property
+    def is_duration_over(self) -> bool:
+        """True on rank 0 if `exit_duration` minutes have passed since the start of the ranks."""
+        minutes = self.config.training.exit_duration
+        return minutes is not None and self.grid.rank == 0 and time.monotonic() - self.stop.created >= 60 * minutes
 
     def end_early(self, rate: float, is_saved: bool) -> None:
         """Log the last step and save a checkpoint after it, if this is not done yet."""
         self.stop.was_followed = True
         self.read_results()
         if self.meter.interval.steps:
-            self.meter.report(self.state, self.result, rate)
+            self.report(rate)
         save = self.config.training.save
         if save and not is_saved and self.guard.is_loss_finite:
             self.save()
             is_saved = True
         reason = "the loss is not finite" if save else "save is not set"
         log.info(
-            "stopped by a signal at iteration %d, %s (exit status %d)",
+            "stopped by %s at iteration %d, %s (exit status %d)",
+            f"exit_duration ({self.config.training.exit_duration:g} min)" if self.is_duration_over else "a signal",
             self.state.iteration,
             f"saved in {save}" if is_saved else f"not saved: {reason}",
             EXIT_RESUME,

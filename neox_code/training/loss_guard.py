@@ -1,7 +1,9 @@
 """Detect faulty steps: a loss or a gradient that is not finite, or a loss far above the recent losses.
 
 A step whose gradient is not finite changes no weight in any precision. One such step is logged and counted; `max_skipped_steps`
-in a row end the run. After a loss that is not finite no checkpoint is written.
+in a row end the run. After a loss that is not finite no checkpoint is written. A loss spike is logged and counted; with
+`max_spike_steps` a long one ends the run, and no checkpoint is written in it. With `max_rewinds` training returns to its newest
+checkpoint instead (`Run.rewind`).
 """
 
 import math
@@ -25,6 +27,10 @@ RECENT_LOSSES, FEWEST_LOSSES = 64, 8
 """Maximum and minimum number of recent losses with which a new loss is compared."""
 
 
+class DivergedError(NeoXError):
+    """Training has diverged: too many steps without an update, or too long a loss spike."""
+
+
 class LossGuard:
     """A check of each step's loss and gradient norm. Both are computed over all ranks, so that every rank decides the same."""
 
@@ -32,12 +38,24 @@ class LossGuard:
         self.config = config
         precision = config.model.precision
         self.limit = config.training.max_skipped_steps or SKIPPED_STEPS.get(precision, SKIPPED_STEPS_OF_OTHERS)
-        self.in_a_row = 0
+        self.max_spike_steps = config.training.max_spike_steps
+        self.num_spike_steps = 0
+        """Number of steps in loss spikes since the start of this process."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget all losses: training begins, or returned to a checkpoint."""
+        self.in_a_row = self.spike_steps = 0
         self.recent: deque[float] = deque(maxlen=RECENT_LOSSES)
-        self.is_loss_finite, self.is_in_spike = True, False
+        self.is_loss_finite = True
+
+    @property
+    def is_safe_to_save(self) -> bool:
+        """True if the last loss is finite and, with `max_spike_steps`, not in a spike."""
+        return self.is_loss_finite and not (self.max_spike_steps and self.spike_steps)
 
     def check(self, iteration: int, result: StepResult, describe_documents: Callable[[], str] | None = None) -> None:
-        """Log a faulty step. Raise NeoXError after too many faulty steps in a row.
+        """Log a faulty step. Raise DivergedError after too many faulty steps in a row.
 
         `describe_documents` returns the documents of the step's batch, which are logged for a spike or a loss that is not finite.
         """
@@ -52,7 +70,7 @@ class LossGuard:
             self.log_documents(iteration, describe_documents)
         fault = f"the gradient norm is not finite (loss {result.loss:.4f})" if self.is_loss_finite else f"the loss is {result.loss}"
         if self.in_a_row >= self.limit:
-            raise NeoXError(
+            raise DivergedError(
                 f"{fault} at iteration {iteration}, {self.in_a_row} steps in a row without an update "
                 f"(max_skipped_steps {self.limit}): training has diverged, or its data or device is faulty. {self.format_remedy()}"
             )
@@ -74,19 +92,23 @@ class LossGuard:
 
     def check_spike(self, iteration: int, loss: float) -> bool:
         """Log a finite loss that exceeds the median of recent losses by 10% and by 6 standard deviations (estimated from
-        medians). Return True at the first step of a spike."""
-        begins = False
+        medians). Return True at the first step of a spike. Raise DivergedError if a spike lasts too long."""
         if len(self.recent) >= FEWEST_LOSSES:
             usual = statistics.median(self.recent)
             deviation = 1.4826 * statistics.median(abs(other - usual) for other in self.recent)
             is_spike = loss > usual + max(6 * deviation, 0.1 * abs(usual))
-            begins = is_spike and not self.is_in_spike
-            if begins:
-                message = "iteration %d | loss spike: %.4f, median of the last %d losses: %.4f"
-                log.warning(message, iteration, loss, len(self.recent), usual)
-            self.is_in_spike = is_spike
+            self.spike_steps = self.spike_steps + 1 if is_spike else 0
+            self.num_spike_steps += is_spike
+            figures = f"{loss:.4f}, median of the last {len(self.recent)} losses: {usual:.4f}"
+            if self.max_spike_steps and self.spike_steps >= self.max_spike_steps:
+                raise DivergedError(
+                    f"loss spike at iteration {iteration}: {figures}, {self.spike_steps} steps in a row (max_spike_steps "
+                    f"{self.max_spike_steps}). {self.format_remedy()}"
+                )
+            if self.spike_steps == 1:
+                log.warning("iteration %d | loss spike: %s", iteration, figures)
         self.recent.append(loss)
-        return begins
+        return self.spike_steps == 1
 
     def require_finite_loss(self, iteration: int) -> None:
         """Raise NeoXError if the loss of the last step is not finite, so that nothing is saved after it."""

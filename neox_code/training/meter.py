@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
+from neox_code.data.batch import Batch
 from neox_code.logs import get_logger
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.training.state import TrainingState
@@ -36,6 +37,8 @@ class LogInterval:
     losses: list[float] = field(default_factory=list)
     """The finite losses of the steps in the interval."""
     skipped: int = 0
+    data_wait_seconds: float = 0.0
+    """Seconds in which this rank waited for batches."""
 
     @property
     def seconds(self) -> float:
@@ -60,6 +63,16 @@ class Meter:
         self.interval.losses += [result.loss] if math.isfinite(result.loss) else []
         self.interval.skipped += result.skipped
 
+    def measure_waits(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches and add the time that this rank waits for them to the interval."""
+        while True:
+            begin = time.monotonic()
+            batch = next(batches, None)
+            self.interval.data_wait_seconds += time.monotonic() - begin
+            if batch is None:
+                return
+            yield batch
+
     @contextmanager
     def exclude_time(self) -> Iterator[None]:
         """Leave the time in this context out of the interval."""
@@ -67,10 +80,10 @@ class Meter:
         yield
         self.interval.begin += time.monotonic() - begin
 
-    def report(self, state: TrainingState, result: StepResult, rate: float) -> None:
+    def report(self, state: TrainingState, result: StepResult, rate: float, more: Mapping[str, float | None]) -> None:
         """Log the interval and pass its figures to the trackers; begin the next interval.
 
-        `result` and `rate` are the loss, gradient norm and learning rate of the last step.
+        `result` and `rate` are the loss, gradient norm and learning rate of the last step, `more` further figures of it.
         """
         interval = self.interval
         self.begin_interval()
@@ -100,6 +113,8 @@ class Meter:
             "runtime/iteration_time": interval.seconds / interval.steps,
             "runtime/model_flops_utilization": utilization,
             "runtime/memory_gib": read_peak_memory_gib(),
+            "runtime/data_wait": interval.data_wait_seconds / interval.seconds,
+            **more,
         }
         self.log_to_trackers(state, {name: value for name, value in scalars.items() if value is not None and math.isfinite(value)})
 
@@ -123,6 +138,12 @@ class Meter:
     def log_to_trackers(self, state: TrainingState, scalars: Mapping[str, float]) -> None:
         for tracker in self.trackers:
             tracker.log(state.iteration, scalars)
+
+    def rewind(self, state: TrainingState) -> None:
+        """Begin an interval at an earlier state. Rows of the trackers after it are removed where this is possible."""
+        self.begin_interval()
+        for tracker in self.trackers:
+            tracker.rewind(state.iteration)
 
     def close(self) -> None:
         for tracker in self.trackers:

@@ -1,4 +1,4 @@
-"""Trackers write a run's metrics on rank 0: to a JSON Lines file, TensorBoard, and Weights & Biases.
+"""Trackers write a run's metrics on rank 0: to a JSON Lines file, TensorBoard, Weights & Biases, and trackio.
 
 Several runs may share a file or folder: each row has the name of its run, and each run has its own folder for TensorBoard.
 
@@ -26,24 +26,32 @@ log = get_logger(__name__)
 class Tracker(Protocol):
     def log(self, iteration: int, scalars: Mapping[str, float]) -> None: ...
 
+    def rewind(self, iteration: int) -> None:
+        """Remove the rows after an iteration, to which training returns, if the tracker can."""
+
     def close(self) -> None: ...
 
 
 class JsonLinesTracker:
     """Tracker that appends a row per call to a file: {"run": NAME, "iteration": 10, "train/lm_loss": 2.5, ...}.
 
-    If the run resumes at iteration `begin`, its later rows and an incomplete last line are removed. Other runs' rows are kept.
+    `time` is the time of the row in Unix seconds and `start` that of the start of the process, which is another after a restart. If
+    the run resumes at iteration `begin`, its later rows and an incomplete last line are removed. Other runs' rows are kept.
     """
 
     def __init__(self, path: Path, run: str, begin: int):
-        self.path, self.run = path, run
-        rows = list(read_json_lines(path)) if path.exists() else []
-        kept = [row for row in rows if row.get("run") != run or row["iteration"] <= begin]
-        if len(kept) < len(rows) or (path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")):
-            write_json_lines(path, kept)
+        self.path, self.run, self.start = path, run, round(time.time(), 3)
+        self.rewind(begin)
 
     def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
-        append_json_line(self.path, {"run": self.run, "iteration": iteration, **scalars})
+        times = {"time": round(time.time(), 3), "start": self.start}
+        append_json_line(self.path, {"run": self.run, "iteration": iteration, **times, **scalars})
+
+    def rewind(self, iteration: int) -> None:
+        rows = list(read_json_lines(self.path)) if self.path.exists() else []
+        kept = [row for row in rows if row.get("run") != self.run or row["iteration"] <= iteration]
+        if len(kept) < len(rows) or (self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")):
+            write_json_lines(self.path, kept)
 
     def close(self) -> None: ...
 
@@ -58,13 +66,17 @@ class TensorBoardTracker:
     """Tracker that writes event files in FOLDER/RUN. If the run resumes at iteration `begin`, its later points are hidden."""
 
     def __init__(self, folder: str, run: str, begin: int):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(Path(folder) / run), purge_step=begin + 1)
+        self.folder = str(Path(folder) / run)
+        self.rewind(begin)
 
     def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, iteration)
+
+    def rewind(self, iteration: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(self.folder, purge_step=iteration + 1)
 
     def close(self) -> None:
         self.writer.close()
@@ -94,6 +106,27 @@ class WandbTracker:
 
     def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
         self.run.log(dict(scalars), step=iteration)
+
+    def rewind(self, iteration: int) -> None: ...
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class TrackioTracker:
+    """A run in trackio's database on this machine, a folder of SQLite files. `trackio show` opens its page."""
+
+    def __init__(self, config: NeoXConfig, run: str):
+        try:
+            import trackio
+        except ImportError:
+            raise ConfigError("use_trackio is true, but the package trackio is missing. Run: pip install -e '.[trackio]'") from None
+        self.run = trackio.init(project=config.training.trackio_project, name=run, resume="allow")
+
+    def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
+        self.run.log(dict(scalars), step=iteration)
+
+    def rewind(self, iteration: int) -> None: ...
 
     def close(self) -> None:
         self.run.finish()
@@ -147,6 +180,11 @@ class Tolerant:
         if tracker is not None:
             self.run_or_warn(lambda: tracker.log(iteration, scalars))
 
+    def rewind(self, iteration: int) -> None:
+        tracker = self.tracker
+        if tracker is not None:
+            self.run_or_warn(lambda: tracker.rewind(iteration))
+
     def close(self) -> None:
         if self.tracker is not None:
             self.run_or_warn(self.tracker.close)
@@ -168,4 +206,6 @@ def build_trackers(config: NeoXConfig, run: str, begin: int) -> list[Tracker]:
         trackers.append(Tolerant("the run at Weights & Biases", lambda: WandbTracker(config, run)))
     elif training.use_wandb:
         log.warning("use_wandb: no login (WANDB_API_KEY or `wandb login`); training continues without Weights & Biases")
+    if training.use_trackio:
+        trackers.append(Tolerant("the run at trackio", lambda: TrackioTracker(config, run)))
     return trackers

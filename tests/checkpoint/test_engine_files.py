@@ -1,6 +1,7 @@
 """Optimizer states without DeepSpeed's classes: as they are written, as they are restored, and those of older versions."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,6 +40,7 @@ def test_a_loss_scale_has_the_state_of_the_checkpoint_and_the_settings_of_the_co
     path = str(tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt")
     engine = WeightsOnlyEngine()
     engine.save({"optimizer_state_dict": {"loss_scaler": before}}, path)
+    torch.save(engine.files[Path(path).name], path)
     saved = torch.load(path, weights_only=True)["optimizer_state_dict"]["loss_scaler"]
     optimizer, scaler = Optimizer(copy.copy(now), clip_grad=0.5, eps=1e-6), copy.copy(now)
     with keep_optimizer_settings(optimizer):

@@ -90,7 +90,14 @@ def test_a_save_leaves_weights_optimizer_state_and_configuration_and_nothing_els
     save = tmp_path / "save"
     keys = (LAYOUTS | FURTHER_LAYOUTS)[layout]
     losses_of(2, job(train_iters=1, eval_iters=0, data_cache_path=str(tmp_path / "cache"), **keys), save)
-    assert {path.name for path in save.iterdir()} == {"configs", "global_step1", "latest", "metrics.jsonl", TRAINING_LOCK}
+    assert {path.name for path in save.iterdir()} == {
+        "configs",
+        "data_order.jsonl",
+        "global_step1",
+        "latest",
+        "metrics.jsonl",
+        TRAINING_LOCK,
+    }
     patterns = ("layer_*-model_*-model_states.pt", "*mp_rank_*_model_states.pt", "*zero_pp_rank_*_optim_states.pt")
     known = {path for pattern in patterns for path in (save / "global_step1").glob(pattern)}
     others = {path.name for path in (save / "global_step1").iterdir() if path not in known}

@@ -10,7 +10,7 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.errors import NeoXError
 from neox_code.files import read_json_lines
 from neox_code.training import engine, pretrain
-from neox_code.training.loss_guard import LossGuard
+from neox_code.training.loss_guard import DivergedError, LossGuard
 from neox_code.training.plain_engine import PlainEngine
 from neox_code.training.step import StepResult
 
@@ -142,3 +142,19 @@ def test_results_that_are_read_one_step_late_give_the_same_run(job, tmp_path):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
     for one, other in zip(runs[0][1], runs[1][1], strict=True):
         assert other == pytest.approx(one, abs=1e-5)
+
+
+def test_a_long_spike_ends_the_run_and_no_checkpoint_is_written_in_it(lines):
+    checked = guard(max_spike_steps=3)
+    for iteration in range(1, 41):
+        checked.check(iteration, StepResult(3.0 + 0.01 * (iteration % 5), 1.0, False))
+    checked.check(41, StepResult(5.0, 1.0, False))
+    assert not checked.is_safe_to_save
+    checked.check(42, StepResult(3.0, 1.0, False))
+    assert checked.is_safe_to_save
+    for iteration in (43, 44):
+        checked.check(iteration, StepResult(5.0, 1.0, False))
+    with pytest.raises(DivergedError, match=r"loss spike at iteration 45: 5\.0000, .* 3 steps in a row \(max_spike_steps 3\)"):
+        checked.check(45, StepResult(5.0, 1.0, False))
+    assert checked.num_spike_steps == 4
+    assert [line.split(":")[0] for line in lines()] == ["iteration 41 | loss spike", "iteration 43 | loss spike"]
