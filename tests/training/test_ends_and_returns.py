@@ -60,10 +60,10 @@ def train_with_fault(files: list[str], overrides: dict[str, Any], log_dir: str, 
         if self.state.iteration == iteration and left[0]:
             left[0] -= 1
 
-            def read_and_skip(engine: Any, batches: Any, grid: Any) -> StepResult:
+            def read_and_skip(engine: Any, batches: Any, grid: Any) -> Any:
                 for _ in range(self.sizes.accumulation_steps):
                     next(batches)
-                return StepResult(math.nan, None, True)
+                return lambda: StepResult(math.nan, None, True)
 
             self.step = read_and_skip
         try:
