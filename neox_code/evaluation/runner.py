@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -195,6 +196,9 @@ class TaskRun:
         write_json_lines(results_file, (make_result_row(row, each) for row, each in zip(rows, outcomes, strict=True)))
         partial_path(results_file).unlink(missing_ok=True)
         counts = Counter(sample.problem_id for sample in samples)
+        packages = Counter(filter(None, (find_missing_package(each.result) for each in outcomes)))
+        for package, count in packages.most_common(MOST_LISTED):
+            log.warning("%s | samples that need %s, which this machine lacks: %d; they fail", name, package, count)
         unanswered = len(self.problems) - len(counts)
         if unanswered:
             log.warning("%s | problems without samples: %d; the scores are those of the other %d", name, unanswered, len(counts))
@@ -206,6 +210,7 @@ class TaskRun:
             "samples": len(samples),
             "samples_beyond_limit": beyond_limit,
             "samples_with_error": sum("message" in row for row in rows),
+            "missing_packages": dict(packages),
             "outcomes": dict(Counter(each.result.partition(":")[0] for each in outcomes if each.passed is not None)),
             "timeout_seconds": self.section.eval_timeout_seconds or "of the benchmark",
             "weak_sandbox": self.section.allow_weak_sandbox,
@@ -231,6 +236,24 @@ class TaskRun:
                 )
         chosen = [(sample, row) for sample, row in pairs if sample.problem_id in self.problems]
         return [sample for sample, _ in chosen], [row for _, row in chosen], len(pairs) - len(chosen)
+
+
+MISSING_PACKAGE = re.compile(
+    r"""cannot find package "([^"]+)"|fatal error: ([\w/.+-]+): No such file|Cannot find module '([\w@/.-]+)'|"""
+    r"unresolved import `(\w+)`|no external crate `(\w+)`|package ([\w.]+) does not exist|No module named '(\w+)'"
+)
+"""Messages of Go, C and C++, JavaScript, Rust, Java and Python."""
+MOST_LISTED = 5
+
+
+def find_missing_package(result: str) -> str | None:
+    """Return the package that a program needs and does not find, by the result of its check; None if there is none.
+
+    >>> find_missing_package("compile error: program.cpp:11:9: fatal error: boost/any.hpp: No such file or directory")
+    'boost/any.hpp'
+    """
+    found = MISSING_PACKAGE.search(result)
+    return found[found.lastindex or 0] if found else None
 
 
 def list_scores(result: Mapping[str, Any]) -> list[tuple[dict[str, Any], float]]:

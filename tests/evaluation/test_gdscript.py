@@ -91,6 +91,12 @@ func f():\n\tcamera.zfar = 4
 """Scripts that Godot 4.0 rejects, one a line; most are of Godot 3."""
 
 ACCEPTED = r"""
+func f(n):\n\tif not n.name == "Player": pass
+func f(n: Node):\n\tassert(n)
+func f(e, s):\n\tvar v: Vector2 = e.relative * DisplayServer.window_get_size().y / s
+@onready var l: Label = $L\nfunc f(n):\n\tl.text = "Brushes: %d" % n.get_children().size()
+@onready var b: CheckBox = $%Box\nfunc f():\n\t$%Box.text = ""
+func f() -> int:\n\tvar a = 1\n#\ta = 2\n# Note\n\treturn a
 @export var a := 1
 @export_range(0, 10) var b: float = 1.0
 @onready var a: Label = $B/Label

@@ -29,14 +29,25 @@ def test_the_page_compares_models_by_their_errors(folder):
     page = folder / "page.html"
     assert run_command(main, ["--report", str(folder), "-o", str(page)]) == 0
     text = page.read_text()
-    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)]
-    assert rows[1:4] == [
-        ["one/global_step5", "0.3", "0.03", "164", "best"],
-        ["three&lt;b&gt;/global_step5", "0.1", "0.03", "164"],
-        ["two/global_step5", "0.27", "0.03", "164", "close"],
-    ]
+    heading, row = (re.sub(r"<[^>]+>", " ", each).split() for each in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL))
+    assert heading == ["Score", "n", "1:", "one/global_step5", "2:", "three&lt;b&gt;/global_step5", "3:", "two/global_step5"]
+    assert row[:12] == ["pass@1", "164", "0.3000", "±", "0.03", "0.1000", "±", "0.03", "≈", "0.2700", "±", "0.03"]
+    assert re.findall(r'<td class="best">([\d.]+)', text) == ["0.3000"]
     assert "The models were asked in different ways" in text
     assert "http" not in text.replace("http://www.w3.org", "")
+
+
+def test_a_score_without_result_and_other_problems_are_shown(folder):
+    result = json.loads((folder / "one" / "humaneval.json").read_text())
+    result["scores"] = [{**result["scores"][0], "count": 10, "chance": 0.01}, {**result["scores"][0], "name": "pass@2"}]
+    result["clean_scores"] = result["scores"][:1]
+    (folder / "one" / "humaneval.json").write_text(json.dumps(result))
+    assert run_command(main, ["--report", str(folder), "-o", str(folder / "page.html")]) == 0
+    text = (folder / "page.html").read_text()
+    assert "The models have different numbers of problems" in text
+    rows = [re.sub(r"<[^>]+>", " ", each).split() for each in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)]
+    assert [" ".join(row[:4]) for row in rows[1:]] == ["pass@1 10, 164 0.3000", "pass@2 164 0.3000 ±", "pass@1, clean part 10"]
+    assert rows[2].count("\N{EN DASH}") == 2 and "0.0100" in rows[1]
 
 
 def test_a_folder_without_results_is_an_error(tmp_path, capsys):

@@ -15,7 +15,7 @@ from neox_code.commands.evaluate import main
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import run_command
 from neox_code.evaluation.registry import find_task
-from neox_code.evaluation.runner import make_settings
+from neox_code.evaluation.runner import find_missing_package, make_settings
 from neox_code.evaluation.task import CheckSettings, Protocol, Task, TaskInputs, TaskSample
 from neox_code.evaluation.tasks.evalplus_check import check_inputs
 
@@ -113,6 +113,20 @@ def test_results_are_compared_as_evalplus_compares_them():
         assert outcome("def g(x): return 1") == "base: KeyError: 'f'"
     finally:
         sys.stdout = standard_output
+
+
+def test_a_package_that_samples_miss_is_named(tmp_path):
+    row = {"task_id": "A", "prompt": "", "test": "def check(f): f()", "entry_point": "f"}
+    (tmp_path / "problems.jsonl").write_text(json.dumps(row))
+    samples = [{"task_id": "A", "completion": f"import {name}\ndef f(): pass\n"} for name in ("absent_package", "math")]
+    (tmp_path / "samples.jsonl").write_text("\n".join(map(json.dumps, samples)))
+    files = ["--samples", str(tmp_path / "samples.jsonl"), "--problem-file", str(tmp_path / "problems.jsonl")]
+    assert run_command(main, ["--tasks", "humaneval", *files, "--output", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "humaneval.json").read_text())["missing_packages"] == {"absent_package": 1}
+    assert find_missing_package("error[E0432]: unresolved import `rand`\n --> program.rs:4:5") == "rand"
+    assert find_missing_package("failed: exit status 1: Error: Cannot find module 'js-md5'") == "js-md5"
+    assert find_missing_package('program_test.go:4:2: cannot find package "github.com/stretchr/testify/assert" in any') is not None
+    assert find_missing_package("failed: exit status 1: AssertionError") is None
 
 
 def test_problems_in_the_formats_of_apps_and_multipl_e(tmp_path):

@@ -57,6 +57,7 @@ class GodotApi:
         self.other_names = frozenset(version_4["other_names"])
         """Names of members of the classes whose members are not listed."""
         self.singletons: dict[str, str] = self.classes["@GlobalScope"]["properties"]
+        self.classes["@GDScript"]["methods"]["assert"] = "void(Variant,String)1"  # its condition may have any type
         self.global_constants = {name for scope in GLOBAL_SCOPES for name in self.classes[scope].get("constants", ())}
         self.property_names: set[str] = set()
         self.owners_of_method: dict[str, list[str]] = defaultdict(list)

@@ -19,6 +19,10 @@ from neox_code.syntax.grammars import parse
 MAX_BYTES = 2**16
 """Size of the longest response that is checked."""
 
+COMMENT_LINE = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
+"""A comment on a line of its own, with any indentation; the grammar ends a block before one that is indented less. Nor does it have
+`$%Name`, another way to write `%Name`."""
+
 Node = Any
 """A node of tree-sitter; its package is optional."""
 
@@ -42,7 +46,7 @@ def find_problems(code: str, task: str = "") -> list[str]:
     `task` is the text of the request: names in it may be members of objects that the snippet does not declare.
     Text of more than 64 KiB, and code that nests too deeply to be followed, is a problem.
     """
-    source = code.encode("utf-8", "replace")
+    source = COMMENT_LINE.sub("", code).replace("$%", " %").encode("utf-8", "replace")
     if not source.strip():
         return ["1: there is no code"]
     if b"\0" in source:
@@ -346,6 +350,8 @@ class Checker:
         if operator == "as":
             name = self.text(node.named_children[-1])
             return Value(name if name in self.api.classes else None)
+        if self.text(node.child_by_field_name("left"), 4) in ("not ", "not(") and operator in COMPARISONS:
+            return Value("bool", True)  # the grammar binds `not a == b` as `(not a) == b`
         if operator in ARITHMETIC and not can_combine(self.api, operator, left, right):
             self.report(node, f"operator {operator} does not take {left.type} and {right.type}")
         if operator in COMPARISONS:
@@ -413,6 +419,7 @@ class Checker:
     def evaluate_chain(self, node: Node) -> Value:
         """Return the value of `a.b(c).d`, whose parts are the children of the node."""
         first, *parts = list_children(node)
+        is_operand = first.type in ("binary_operator", "unary_operator")
         while first.type in ("binary_operator", "unary_operator"):  # the grammar binds `a < b().c` as `(a < b()).c`
             *others, first = list_children(first)
             for operand in others:
@@ -424,7 +431,7 @@ class Checker:
             value = self.access(part, value, receiver, name, arguments if part.type == "attribute_call" else None)
             value = find_element(self.api, value.type) if part.type == "attribute_subscript" else value
             receiver = name
-        return value
+        return UNKNOWN if is_operand else value
 
     def access(self, node: Node, owner: Value, receiver: str, name: str, arguments: Sequence[Value] | None) -> Value:
         """Return the value of a member of `owner`, whose expression is `receiver`; `arguments` is None if it is not called."""
