@@ -47,6 +47,9 @@ KEPT_WIDTHS = {"relu": 1, "bilinear": 3}
 All other activations save 2 (input and result of the activation), or 4 if they are gated.
 """
 
+POSITIONS_AT_ONCE = 2048
+"""Positions whose logits are in a GPU's memory together (`model.loss.count_rows_at_once`)."""
+
 LIBRARIES = 2**30
 """Estimated bytes of the CUDA context and the workspaces of NCCL and cuBLAS."""
 
@@ -61,6 +64,7 @@ class Layout:
     recompute: bool
     recompute_interval: int
     """Number of blocks from one saved activation to the next."""
+    sequence_parallel: bool = False
 
     @classmethod
     def from_config(cls, config: NeoXConfig, world_size: int) -> "Layout":
@@ -76,6 +80,7 @@ class Layout:
             accumulation_steps=batch.accumulation_steps,
             recompute=section.recomputes_blocks,
             recompute_interval=section.checkpoint_num_layers if section.pipe_parallel_size else 1,
+            sequence_parallel=section.sequence_parallel,
         )
 
 
@@ -176,11 +181,12 @@ def compute_stage_activations(model: ModelConfig, layout: Layout, stage: int, pa
     """Return the bytes of the tensors that a stage saves for its backward passes."""
     tokens = model.sample_length * layout.micro_batch_size
     size, blocks = BYTES[model.precision], count_stage_blocks(model, layout)
-    block = compute_block_activations(model, layout.tensor_size) * tokens
+    parts = layout.tensor_size if layout.sequence_parallel else 1
+    block = compute_block_activations(model, layout.tensor_size, parts) * tokens
     held = count_held_micro_batches(layout, stage)
     if layout.recompute:
         interval = min(layout.recompute_interval, blocks)
-        kept = held * divide_rounding_up(blocks, interval) * model.hidden_size * size * tokens + interval * block
+        kept = held * divide_rounding_up(blocks, interval) * model.hidden_size * size * tokens // parts + interval * block
     else:
         kept = held * blocks * block
     if model.pos_emb == "alibi":
@@ -188,7 +194,7 @@ def compute_stage_activations(model: ModelConfig, layout: Layout, stage: int, pa
     if stage == 0 and model.hidden_dropout:
         kept += held * model.hidden_size * tokens
     if stage == layout.pipeline_size - 1:
-        kept += compute_head_activations(model, layout.tensor_size, padded_vocab_size) * tokens
+        kept += compute_head_activations(model, layout.tensor_size, padded_vocab_size, tokens)
     return kept
 
 
@@ -197,12 +203,13 @@ def count_held_micro_batches(layout: Layout, stage: int) -> int:
     return min(layout.pipeline_size - stage, layout.accumulation_steps)
 
 
-def compute_block_activations(model: ModelConfig, tensor_size: int) -> int:
+def compute_block_activations(model: ModelConfig, tensor_size: int, parts: int = 1) -> int:
     """Return the bytes per token that one block saves for the backward pass: Korthikanti et al.'s 34 h. Scores are recomputed.
 
-    Every tensor-parallel rank holds these tensors whole: inputs and outputs of the norms, and dropout masks (1 byte each). A rank
-    holds only its part of the others: the fused projection, a second copy of queries and keys (with rotary positions or qk_norm),
-    the result of attention with one fp32 sum per head, and the inner tensors of the feed-forward layer.
+    Every tensor-parallel rank holds these tensors whole, or with `sequence_parallel` one of the `parts`: inputs and outputs of the
+    norms, and dropout masks (1 byte each). A rank holds only its part of the others: the fused projection, a second copy of queries
+    and keys (with rotary positions or qk_norm), the result of attention with one fp32 sum per head, and the inner tensors of the
+    feed-forward layer.
     """
     size, hidden = BYTES[model.precision], model.hidden_size
     masks = 2 * hidden if model.hidden_dropout else 0
@@ -212,10 +219,12 @@ def compute_block_activations(model: ModelConfig, tensor_size: int) -> int:
     copies = (model.num_attention_heads + model.kv_heads) * model.head_dim if has_copies else 0
     attention = (compute_projection_width(model) + copies + model.attention_width) * size + 4 * model.num_attention_heads
     feed_forward = KEPT_WIDTHS.get(model.activation, 4 if model.is_gated else 2) * model.feed_forward_size * size
-    return whole + divide_rounding_up(attention + feed_forward, tensor_size)
+    return divide_rounding_up(whole, parts) + divide_rounding_up(attention + feed_forward, tensor_size)
 
 
-def compute_head_activations(model: ModelConfig, tensor_size: int, padded_vocab_size: int) -> int:
-    """Return the bytes per token of the last norm's input and output, and of the logits and their gradient."""
-    size = BYTES[model.precision]
-    return 2 * model.hidden_size * size + divide_rounding_up(2 * padded_vocab_size * size, tensor_size)
+def compute_head_activations(model: ModelConfig, tensor_size: int, padded_vocab_size: int, tokens: int) -> int:
+    """Return the bytes of the head and its loss: the last norm's input, output and its gradient, and in chunks of POSITIONS_AT_ONCE
+    tokens the logits and their fp32 exponentials, with the fp32 gradient of the head's weight."""
+    size, rows = BYTES[model.precision], divide_rounding_up(padded_vocab_size, tensor_size)
+    chunk = min(tokens, POSITIONS_AT_ONCE) * rows * (size + 4)
+    return 3 * model.hidden_size * size * tokens + chunk + 4 * rows * model.hidden_size

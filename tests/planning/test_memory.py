@@ -12,10 +12,13 @@ from neox_code.config.model_size import count_parameters
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 from neox_code.model.block import TransformerBlock
+from neox_code.model.loss import count_rows_at_once
 from neox_code.parallel.grid import single_process_grid
 from neox_code.planning.memory import (
+    POSITIONS_AT_ONCE,
     Layout,
     compute_block_activations,
+    compute_head_activations,
     compute_memory_per_gpu,
     count_held_micro_batches,
     count_stage_parameters,
@@ -30,7 +33,7 @@ PADDED = 512
 def measure_saved_bytes(model: ModelConfig, sequence: int, batch: int) -> int:
     """Return the bytes that a block's forward pass saves for its backward pass, without parameters and tables."""
     block = TransformerBlock(model, 0, single_process_grid(), torch.float32).train()
-    hidden = torch.randn(sequence, batch, model.hidden_size, requires_grad=True)
+    hidden = torch.randn(batch, sequence, model.hidden_size, requires_grad=True)
     own = {parameter.untyped_storage().data_ptr() for parameter in block.parameters()}
     kept = {}
 
@@ -74,6 +77,18 @@ def test_a_block_saves_as_many_bytes_as_computed(keys, monkeypatch):
     assert compute_block_activations(model, 1) * sequence * batch == pytest.approx(
         measure_saved_bytes(model, sequence, batch), rel=0.03
     )
+
+
+def test_logits_of_a_chunk_are_counted_and_not_those_of_all_positions():
+    assert count_rows_at_once(torch.device("cuda")) == POSITIONS_AT_ONCE
+    model = ModelConfig(**SHAPE)
+    two, four = (compute_head_activations(model, 1, 50_304, count * POSITIONS_AT_ONCE) for count in (2, 4))
+    assert four - two == 2 * POSITIONS_AT_ONCE * 3 * model.hidden_size * 4
+
+
+def test_parts_of_sequences_divide_what_tensor_ranks_hold_twice():
+    model = ModelConfig(**SHAPE)
+    assert compute_block_activations(model, 2, 2) == pytest.approx(compute_block_activations(model, 1) / 2, abs=1)
 
 
 @pytest.mark.parametrize(("stage", "published_gb"), [(1, 31.4), (2, 16.6), (3, 1.88)])

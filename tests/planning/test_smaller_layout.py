@@ -21,13 +21,13 @@ def propose_layout(name, gpu_memory_gib, **keys):
 @pytest.mark.parametrize(
     ("name", "gpu_memory_gib", "keys", "changed"),
     [
-        ("small", 11, {}, {"train_micro_batch_size_per_gpu"}),
-        ("2-7B", 49, {}, {"train_micro_batch_size_per_gpu", "checkpoint_activations"}),
+        ("small", 9, {}, {"train_micro_batch_size_per_gpu"}),
+        ("2-7B", 49.5, {}, {"train_micro_batch_size_per_gpu", "checkpoint_activations"}),
         ("2-7B", 51, {}, {"checkpoint_activations"}),
         ("2-7B", 40, {"global_num_gpus": 8}, {}),
         ("2-7B", 24, {}, {"model_parallel_size"}),
         ("2-7B", 16, {"global_num_gpus": 2}, None),
-        ("2-7B", 12, {"global_num_gpus": 16}, {"model_parallel_size", "checkpoint_activations"}),
+        ("2-7B", 13, {"global_num_gpus": 16}, {"model_parallel_size", "checkpoint_activations"}),
         ("2-7B", 6, {"model_parallel_size": 8}, {"pipe_parallel_size", "train_micro_batch_size_per_gpu"}),
     ],
 )
