@@ -82,8 +82,8 @@ def run_contestants(
         return run_contest(starts, rounds, take_turns=not torch.cuda.is_available(), advance=partial(advance, 1))
 
 
-def benchmark_training(words: Sequence[str], rounds: int, results_file: Path) -> float:
-    """Measure a training step, its peers and the machine's matrix products; append a row to a file. Return the ratio."""
+def benchmark_training(words: Sequence[str], rounds: int, results_file: Path, figures: dict[str, Any]) -> float:
+    """Measure a training step, its peers and the machine's matrix products; add a row to a file and `figures`. Return the ratio."""
     names = [OURS, *list_peers(torch.cuda.is_available()), MATRICES]
     *results, matrices = run_contestants("training", names, words, rounds, make_environment)
     ours, *peers = results
@@ -96,6 +96,7 @@ def benchmark_training(words: Sequence[str], rounds: int, results_file: Path) ->
     shares = ", ".join(f"{name} {100 * found['utilization']:.1f}%" for name, found in row["contestants"].items())
     print(f"share of the machine's matrix products ({matrices.median:.3g} TFLOP/s, {matrices.notes}): {shares}")
     append_json_line(results_file, row)
+    figures |= row
     return compute_ratio(ours, peers[0])
 
 
@@ -252,9 +253,10 @@ def main(argv: Sequence[str]) -> int:
             figures["ratio"] = benchmark_decoding(words, parsed.rounds or 3, parsed.llama_cpp, figures)
         else:
             rounds = parsed.rounds or 5
-            is_training = argv[0] == TRAINING
-            ratio = benchmark_training(words, rounds, parsed.results) if is_training else benchmark_conversion(words, rounds)
-            figures["ratio"] = ratio
+            if argv[0] == TRAINING:
+                figures["ratio"] = benchmark_training(words, rounds, parsed.results, figures)
+            else:
+                figures["ratio"] = benchmark_conversion(words, rounds)
         print(f"ratio {figures['ratio']:.2f}")
     return 0
 
