@@ -10,10 +10,12 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from distributed_runs import losses_of, run_ranks
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from neox_code.benchmarks import timed_steps
 from neox_code.benchmarks.timed_steps import build_engine_for_steps, make_random_tokens
 from neox_code.config.neox import NeoXConfig
 from neox_code.parallel.startup import startup
 from neox_code.training import engine
+from neox_code.training.engine import PlainModel
 from neox_code.training.loss_scale import LossScale
 from neox_code.training.plain_engine import PlainEngine
 
@@ -160,3 +162,39 @@ def test_the_loss_scale_changes_as_that_of_deepspeed(settings, monkeypatch):
     again = LossScale(given, torch.device("cpu"))
     again.load(vars(SimpleNamespace(**scale.as_dict())))
     assert again.as_dict() == scale.as_dict()
+
+
+def train_in_fp16(file):
+    """Return the figures of fp16 steps on the same batch and the loss scale of each, and the figures of the first step in fp32."""
+    found = []
+    timed_steps.build_module = lambda layers, loss, config, grid: PlainModel(layers, loss, recompute=False)
+    for precision in ("fp16", "fp32"):
+        config = NeoXConfig.load([file], {"precision": precision, "train_batch_size": 4, "train_micro_batch_size_per_gpu": 2})
+        with startup(config.parallelism) as grid:
+            own = make_engine(config, grid, is_whole=True)
+            own.set_rate(0.001, 0.001)
+            tokens = make_random_tokens(2, 32, VOCABULARY, grid.device)
+            batch = (tokens[:, :-1], (tokens[:, 1:], torch.full((2, 32), 1 / 64)))
+            for _ in range(8 if precision == "fp16" else 1):
+                scale = None if own.loss_scale is None else float(own.loss_scale.scale)
+                losses = []
+                for _ in range(2):
+                    losses.append(own(batch))
+                    own.backward(losses[-1])
+                found.append((scale, own.step(sum(losses).detach()).tolist()))
+    return found
+
+
+def test_fp16_skips_steps_until_its_loss_scale_fits_and_then_has_the_gradient_of_fp32(job):
+    """On the CPU, whose fp16 is slow but has the same range as a GPU's."""
+    fp16 = {"initial_scale_power": 20, "hysteresis": 1}
+    (figures,) = run_ranks(1, train_in_fp16, job(fp16=fp16))
+    *halved, (_, (loss, norm, _)) = figures
+    skipped = [bool(result[2]) for _, result in halved]
+    number = skipped.index(False)
+    assert number > 0 and not any(skipped[number:])
+    assert [scale for scale, _ in halved] == [2.0 ** (20 - min(step, number)) for step in range(len(halved))]
+    first = halved[number][1]
+    assert first[0] == pytest.approx(loss, rel=1e-3)
+    assert first[1] == pytest.approx(norm, rel=1e-2)
+    assert halved[-1][1][0] < first[0]
