@@ -1,7 +1,7 @@
 """List the documents of a training step's batch: repository, path, license, and place in the document and in the batch.
 
-    python tools/which_documents.py checkpoints 1200                   a table
-    python tools/which_documents.py checkpoints 1200 --json            a JSON line for each part of a document
+    python tools/which_documents.py checkpoints 1200                   a line for each part of a document
+    python tools/which_documents.py checkpoints 1200 --json            the same as JSON Lines
 
 RUN is the folder `save` of the run, or a checkpoint in it. A document's tokens are counted from its first token. `row` is the
 number of the sample in the batch. The samples are divided into micro batches and data-parallel ranks as the step divided them.
@@ -12,19 +12,17 @@ document; tools/preprocess_data.py writes it. For token files without it, the nu
 
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import set_up  # noqa: F401
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
-from neox_code.config.command_line import Parser, parse_positive_integer
-from neox_code.data.order_log import BatchDocument, find_order_entry, list_documents
-from neox_code.errors import run_command
+warnings.filterwarnings("ignore", "Transformer", UserWarning)  # of megatron-core, when it is imported
 
-COLUMNS = ("row", "rank", "micro batch", "tokens", "repository", "path", "license")
+from neox_code.config.command_line import Parser, parse_positive_integer  # noqa: E402
+from neox_code.data.order_log import BatchDocument, find_order_entry, format_document, list_documents  # noqa: E402
+from neox_code.errors import run_command  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,17 +33,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print a JSON line for each part of a document")
     arguments = parser.parse_args(argv)
     documents = list_documents(find_order_entry(arguments.run, arguments.step), arguments.step)
-    if arguments.json:
-        for document in documents:
-            print(json.dumps(make_row(document), ensure_ascii=False))
-    else:
-        table = Table(*COLUMNS, box=SIMPLE_HEAD, pad_edge=False)
-        for row in map(make_row, documents):
-            tokens = f"{row['offset']:,} to {row['offset'] + row['length']:,}"
-            repository, path = row["repository"] or row["token_file"], row["path"] or f"document {row['document']:,}"
-            places = (row["row"], row["data_rank"], row["micro_batch"])
-            table.add_row(*map(str, places), tokens, repository, path, row["license"] or "")
-        Console(soft_wrap=True).print(table)
+    for document in documents:
+        place = f"row {document.row} | rank {document.data_rank} | micro batch {document.micro_batch} | {format_document(document)}"
+        print(json.dumps(make_row(document), ensure_ascii=False) if arguments.json else place)
     return 0
 
 

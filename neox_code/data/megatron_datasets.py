@@ -135,6 +135,8 @@ def build_datasets(
             build_split(data, split, own, count, config, cache)
             for split, own, count in zip(Split, shares, num_samples, strict=True)
         )
+    if train is not None:
+        log_padding(train)
     return train, valid, test
 
 
@@ -340,12 +342,17 @@ def make_samples(data: DataConfig, share: Share, config: GPTDatasetConfig, cache
             return PackedSamples(share, documents, settings, cache, seed)
         return Windows(share, documents, replace(config, random_seed=seed), cache, 1)
 
-    samples = EpochSamples(make_epoch, num_samples)
-    if isinstance(first := samples.make_epoch(0), PackedSamples):
-        rows, positions = format_plural(len(first), "row"), len(first) * config.sequence_length
-        empty = f"{first.num_padding:,} of {positions:,} positions are empty ({first.num_padding / positions:.2%})"
-        log.info("%s%s: %s an epoch, %s", share.prefix, f" ({share.language})" if share.language else "", rows, empty)
-    return samples
+    return EpochSamples(make_epoch, num_samples)
+
+
+def log_padding(samples: SampleDataset) -> None:
+    """Log the number of empty positions in the rows of each share."""
+    for part in samples.parts if isinstance(samples, BlendedSamples) else [samples]:
+        if isinstance(part, EpochSamples) and isinstance(rows := part.make_epoch(0), PackedSamples):
+            place = rows.share.prefix + (f" ({rows.share.language})" if rows.share.language else "")
+            positions = len(rows) * rows.settings.sequence_length
+            empty = f"{rows.num_padding:,} of {positions:,} positions are empty ({rows.num_padding / positions:.2%})"
+            log.info("%s: %s an epoch, %s", place, format_plural(len(rows), "row"), empty)
 
 
 class Windows(GPTDataset):

@@ -145,7 +145,10 @@ def find_order_entry(run: Path, step: int) -> OrderEntry:
             f"step {step} is not of this run: {folder} begins after step {entries[0].iteration}. For earlier steps, name the "
             "folder from which the run was loaded."
         )
-    return [entry for entry in entries if entry.iteration < step][-1]
+    entry = [entry for entry in entries if entry.iteration < step][-1]
+    if step > (last := entry.num_samples // entry.train_batch_size):
+        raise DataError(f"step {step} is not of this run: {folder} ends after step {last} (train_iters).")
+    return entry
 
 
 def list_documents(entry: OrderEntry, step: int) -> list[BatchDocument]:

@@ -1,17 +1,23 @@
 """Rows of whole documents, and the documents of every kind of sample, against the token files."""
 
+import os
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed_runs import run_ranks
 
 from neox_code.config.data import DataConfig
+from neox_code.config.parallelism import ParallelismConfig
+from neox_code.data import packed_samples
 from neox_code.data.index_cache import IndexCache
 from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter
 from neox_code.data.megatron_datasets import build_datasets
 from neox_code.errors import DataError
+from neox_code.parallel.startup import startup
 
 EOD = 0
 
@@ -73,6 +79,26 @@ def test_every_token_and_every_end_is_predicted_once_an_epoch_and_another_epoch_
     assert [read_row(build(data, 32, 1)[index]) for index in range(per_epoch)] == [
         read_row(samples[index]) for index in range(per_epoch)
     ]
+
+
+def pack_on_rank(path: str, folder: Path) -> list[int]:
+    """Build the same samples on a rank of several; each packing leaves a file in `folder`."""
+    pack = packed_samples.pack_documents
+
+    def count_and_pack(*arguments):
+        (folder / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+        return pack(*arguments)
+
+    packed_samples.pack_documents = count_and_pack
+    with startup(ParallelismConfig()):
+        data = DataConfig(train_data_paths=(path,), pack_impl="best_fit")
+        return build(data, 32, 1, IndexCache(folder.parent / "cache", smallest=0))[5]["tokens"].tolist()
+
+
+def test_rows_are_drawn_once_for_all_ranks_of_a_host(tmp_path):
+    (tmp_path / "packed").mkdir()
+    first, second = run_ranks(2, pack_on_rank, write(tmp_path / "t", make_documents(1, 150, 70)), tmp_path / "packed")
+    assert first == second and len(list((tmp_path / "packed").iterdir())) == 1
 
 
 def test_masked_ends_of_documents_and_files_without_tokens(tmp_path):

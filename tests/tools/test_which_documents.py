@@ -14,6 +14,7 @@ from small_corpus import write_corpus
 from neox_code.config.neox import NeoXConfig
 from neox_code.corpus.tokens.tokenize_shards import tokenize_corpus
 from neox_code.data.megatron_datasets import build_datasets
+from neox_code.errors import DataError
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.training import loop
 from neox_code.training.pretrain import pretrain
@@ -92,6 +93,8 @@ def test_a_step_names_its_documents_and_changed_sizes_go_on_with_the_next_sample
     for index, row in enumerate(in_order):
         assert row.tolist() == [*samples[index]["tokens"].tolist(), int(samples[index]["labels"][-1])]
     ids = {(entry.repository, entry.path): [*tokenizer.encode(entry.text), tokenizer.eod_id] for entry in documents}
+    with pytest.raises(DataError, match=f"ends after step {steps}"):
+        list_step(save, steps + 1)
     for step in (1, STEPS + 1, steps):
         rows = list_step(save, step)
         assert {row["row"] for row in rows} == set(range(BATCH))

@@ -74,6 +74,17 @@ def test_a_loss_spike_is_logged_and_the_noise_of_a_falling_loss_is_not(lines, sp
     assert line.startswith(f"iteration 302 | loss spike: {spike:.4f}, median of the last 64 losses: 6.0")
 
 
+def test_a_spike_and_a_first_loss_that_is_not_finite_name_the_documents_of_their_batch(lines):
+    checked = guard(save="out")
+    for iteration, loss in enumerate([*[6.0] * 20, 9.0, 9.1, math.nan, math.nan], 1):
+        checked.check(iteration, StepResult(loss, 1.0, False), lambda iteration=iteration: f"2 documents of step {iteration}")
+    named = [line for line in lines() if "documents" in line]
+    assert named == [
+        f"iteration {step} | its batch has 2 documents of step {step}; all: python tools/which_documents.py out {step}"
+        for step in (21, 23)
+    ]
+
+
 class LateEngine(PlainEngine):
     """The engine as on a GPU: the loop reads the results of a step after it has started the next one."""
 
