@@ -136,7 +136,8 @@ def read_order(path: Path) -> list[OrderEntry]:
 
 def find_order_entry(run: Path, step: int) -> OrderEntry:
     """Return the entry of a step. `run` is a folder with checkpoints (`save`), or a checkpoint in it."""
-    folder = run if (run / ORDER_FILE).exists() or not (run.parent / ORDER_FILE).exists() else run.parent
+    is_checkpoint = run.is_dir() and not (run / ORDER_FILE).exists() and (run.parent / ORDER_FILE).exists()
+    folder = run.parent if is_checkpoint else run
     entries = read_order(folder / ORDER_FILE)
     if not entries:
         raise DataError(f"{run} has no {ORDER_FILE}, which training writes into save. Name the folder `save` of a run.")
