@@ -224,6 +224,9 @@ def prepare_save(save: str | Path, iteration: int, companions: Mapping[str, byte
 
 
 def write_companion_files(folder: Path, companions: Mapping[str, bytes]) -> None:
+    """Write configuration and vocabulary files, unless they have this content already: a write waits for the disk."""
     for name, content in companions.items():
-        with atomic_file(folder / name, "wb") as file:
-            file.write(content)
+        path = folder / name
+        if not (path.is_file() and path.read_bytes() == content):
+            with atomic_file(path, "wb") as file:
+                file.write(content)

@@ -26,6 +26,9 @@ MOST_RUNS = 12
 MOST_POINTS = 400
 """Maximum number of points of a curve: each is the mean of consecutive rows."""
 
+NATS, BITS = "/lm_loss", "/bits_per_byte"
+"""Ends of the names of a validation's losses."""
+
 LOSS, TOKENS, SPEED = "train/lm_loss", "train/consumed_tokens", "runtime/tokens_per_sec"
 
 
@@ -133,6 +136,9 @@ def count_hours(rows: Sequence[Mapping[str, Any]]) -> list[float]:
 def make_drawings(runs: Sequence[RunMetrics]) -> list[Drawing]:
     """Return the charts of the page; a chart without a curve is left out."""
     validation = sorted({key for run in runs for row in run.rows for key in row if is_loss_of_validation(key)})
+    # a language has one chart: bits per byte can be compared between vocabularies, losses cannot
+    in_bits = {key.removesuffix(BITS) for key in validation if key.endswith(BITS)}
+    validation = [key for key in validation if key.endswith(BITS) or key.count("/") == 1 or key.removesuffix(NATS) not in in_bits]
     wanted = [
         ("Training loss over tokens", LOSS, "millions of tokens", "tokens"),
         ("Training loss over hours", LOSS, "hours of training", "hours"),
@@ -169,7 +175,7 @@ def thin(points: Sequence[Point]) -> list[Point]:
 
 
 def is_loss_of_validation(key: str) -> bool:
-    return key.startswith("validation/") and key.endswith(("lm_loss", "bits_per_byte"))
+    return key.startswith("validation/") and key.endswith((NATS, BITS))
 
 
 def format_validation(key: str) -> str:

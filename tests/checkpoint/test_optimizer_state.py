@@ -175,6 +175,7 @@ def test_what_has_no_optimizer_state_is_refused_by_name(job, tmp_path):
         main([str(tmp_path / "weights"), str(tmp_path / "universal"), "--to", "universal"])
     (path,) = (tmp_path / "start" / "global_step1").glob("*optim_states.pt")
     content = torch.load(path, weights_only=True)
+    (path.parent / "run.json").unlink()  # which has the checksums of the files that are changed below
     config = NeoXConfig.load([job()])
     for change, message in (
         (lambda state: state.pop("param_slice_mappings"), "that can be resharded"),
