@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from neox_code.corpus.shards import Document
-from neox_code.corpus.sources.find import find_sources
-from neox_code.corpus.sources.protocol import Project
 from neox_code.evaluation.execution.judge import Execution, Program, run_programs
 from neox_code.evaluation.execution.languages import find_missing_program
 from neox_code.evaluation.execution.repository import (
@@ -32,6 +30,7 @@ from neox_code.evaluation.execution.repository import (
     read_passed,
 )
 from neox_code.evaluation.infilling_problems import make_problems
+from neox_code.evaluation.source_files import iterate_files
 from neox_code.evaluation.task import TaskProblem
 from neox_code.logs import get_logger, progress
 
@@ -59,16 +58,10 @@ class TestedRepository:
 def read_trees(places: Sequence[str]) -> dict[str, dict[str, bytes]]:
     """Return the files of each repository in folders, git repositories and archives, without those over 16 MiB."""
     trees: dict[str, dict[str, bytes]] = defaultdict(dict)
-    for source in find_sources(places):
-        for batch in source.batches(check_size):
-            for file, _ in batch.read():
-                if file.content is not None:
-                    trees[file.project.name][file.path] = file.content
+    for file in iterate_files(places, LARGEST_FILE):
+        if file.content is not None:
+            trees[file.project.name][file.path] = file.content
     return trees
-
-
-def check_size(project: Project, path: str, num_bytes: int) -> str | None:
-    return "over 16 MiB" if num_bytes > LARGEST_FILE else None
 
 
 def save_tree(files: dict[str, bytes], path: Path) -> None:

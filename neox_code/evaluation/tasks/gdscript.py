@@ -7,11 +7,9 @@ all three scores are good. Where every row has hand scores (syntax, functionalit
 them and Cohen's kappa are reported too.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from neox_code.errors import DataError
-from neox_code.evaluation.execution.judge import run_programs
 from neox_code.evaluation.execution.languages import find_missing_program
 from neox_code.evaluation.gdscript.extraction import extract_code
 from neox_code.evaluation.gdscript.reference_checks import (
@@ -27,6 +25,7 @@ from neox_code.evaluation.gdscript.syntax import find_problems
 from neox_code.evaluation.sample_files import read_rows
 from neox_code.evaluation.scores import TaskScore, mean_score
 from neox_code.evaluation.task import CheckSettings, Outcome, Problems, Protocol, Task, TaskInputs, TaskProblem, TaskSample, average
+from neox_code.evaluation.tasks.programs import execute
 from neox_code.logs import get_logger
 
 log = get_logger(__name__)
@@ -79,10 +78,7 @@ def run_codes(codes: Sequence[str], checks: Sequence[Mapping[str, object]], sett
     if runs and (program := find_missing_program("gdscript")) is not None:
         log.warning("gdscript | %s is not installed: functionality is checked by the text of the code alone", program)
         return {}
-    programs = list(runs.values())
-    if settings.timeout_seconds is not None:
-        programs = [dataclasses.replace(each, timeout_seconds=settings.timeout_seconds) for each in programs]
-    executions = run_programs(programs, settings.workers, settings.weak_sandbox)
+    executions = execute(list(runs.values()), settings, counts=False)
     results = {index: read_result(each.stdout, checks[index], marker) for index, each in zip(runs, executions, strict=True)}
     return {index: result for index, result in results.items() if result is not None}
 
