@@ -8,15 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from distributed_runs import run_ranks
 
 from neox_code.config.data import DataConfig
+from neox_code.config.model import ModelConfig
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.data import packed_samples
 from neox_code.data.index_cache import IndexCache
 from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter
 from neox_code.data.megatron_datasets import build_datasets
 from neox_code.errors import DataError
+from neox_code.model.form import ModelForm
+from neox_code.model.gpt import GPT, build_layers
+from neox_code.parallel.grid import single_process_grid
 from neox_code.parallel.startup import startup
 
 EOD = 0
@@ -79,6 +84,23 @@ def test_every_token_and_every_end_is_predicted_once_an_epoch_and_another_epoch_
     assert [read_row(build(data, 32, 1)[index]) for index in range(per_epoch)] == [
         read_row(samples[index]) for index in range(per_epoch)
     ]
+
+
+def test_separated_documents_of_a_row_are_predicted_as_if_each_were_alone(tmp_path):
+    generator = np.random.default_rng(3)
+    documents = [generator.integers(1, 60, length).tolist() for length in generator.integers(1, 60, 20)]
+    samples = build(DataConfig(train_data_paths=(write(tmp_path / "t", documents),), pack_impl="best_fit"), 32, 1)
+    shape = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "max_position_embeddings": 32, "pos_emb": "rotary"}
+    grid, separated = single_process_grid(), {"reset_position_ids": True, "reset_attention_mask": True}
+    row_model = GPT(build_layers(ModelConfig(**shape, **separated), 60, 64, grid, torch.float32, form=ModelForm(eod_id=EOD)))
+    plain_model = GPT(build_layers(ModelConfig(**shape), 60, 64, grid, torch.float32, form=ModelForm(eod_id=None)))
+    for index in range(len(samples)):
+        tokens = samples[index]["tokens"]
+        logits = row_model(tokens[None])[0]
+        for part in samples.list_parts(index):
+            begin, end = part.place - 1, min(part.place + part.length, 32)
+            alone = plain_model(tokens[None, begin:end])[0]
+            assert tokens[begin] == EOD and (logits[begin:end] - alone).abs().max() < 1e-5
 
 
 def pack_on_rank(path: str, folder: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """Shares of languages and directories, counted in the samples."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from neox_code.config.data import DataConfig
 from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import IndexedDatasetWriter
-from neox_code.data.megatron_datasets import build_datasets
+from neox_code.data.megatron_datasets import build_datasets, build_validation_languages
 from neox_code.data.origins import Origin, write_origins
 from neox_code.errors import DataError
 
@@ -67,6 +68,14 @@ def test_weights_by_numbers_of_documents_are_those_of_gpt_neox(mixed):
     expected = parts * (1 - parts) / (parts * (1 - parts)).sum()
     counts = count_first_tokens(data, 200)
     assert counts[3] == pytest.approx(200 * expected[1], abs=1)
+
+
+def test_validation_has_the_languages_of_its_split(mixed):
+    data = DataConfig(data_path=mixed[0], split=(50, 25, 25), valid_by_language=True)  # documents 200 to 299 are those of C
+    samples = build_validation_languages(data, 16, Vocabulary(), 1, None)
+    assert list(samples) == ["C"] and {part.document for part in samples["C"].list_parts(0)} <= set(range(200, 300))
+    samples = build_validation_languages(replace(data, split=(40, 60, 0)), 16, Vocabulary(), 1, None)
+    assert {language: len(own) for language, own in samples.items()} == {"C": (100 * 48 - 1) // 16, "Python": (140 * 48 - 1) // 16}
 
 
 @pytest.mark.parametrize("pack_impl", ["packed", "best_fit"])

@@ -167,12 +167,13 @@ def test_a_batch_with_only_masked_tokens_changes_no_weight(job):
     assert norm(gradients.values()) == 0
 
 
-def test_a_run_with_masked_ends_of_documents_has_the_losses_of_any_division(job, tmp_path):
-    """The log and the validation of whole runs; the micro batches differ in how many ends of documents they have."""
+def test_a_run_with_masked_positions_has_the_losses_of_any_division(job, tmp_path):
+    """The log and the validation of whole runs; the micro batches differ in their ends of documents and empty ends of rows."""
     columns = ("train/lm_loss", "validation/lm_loss", "test/lm_loss")
     rows = []
     for name, ranks, keys in (("one", 1, {"train_micro_batch_size_per_gpu": 8}), ("two", 2, {"train_micro_batch_size_per_gpu": 1})):
-        losses_of(ranks, job(eod_mask_loss=True, seq_length=32, eval_iters=3, **keys), tmp_path / name)
+        masks = {"eod_mask_loss": True, "pack_impl": "best_fit"}
+        losses_of(ranks, job(**masks, seq_length=32, eval_iters=3, **keys), tmp_path / name)
         found = list(read_json_lines(tmp_path / name / "metrics.jsonl"))
         rows.append([row[column] for column in columns for row in found if column in row])
     assert len(rows[0]) == 6 + 2 + 1
