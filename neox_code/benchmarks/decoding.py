@@ -146,6 +146,10 @@ def count_product_bytes(gpt: GPT, model: ModelConfig) -> int:
 
 def find_products(gpt: GPT, model: ModelConfig, hidden_1BH: torch.Tensor) -> Iterator[Callable[[], object]]:
     """Yield functions that compute a step's matrix products, from the first layer to the head."""
+    if gpt.decoder is not None:
+        for weights in gpt.decoder.products:
+            yield partial(gpt.decoder.multiply, weights, torch.randn(hidden_1BH.shape[1], weights.columns))
+        return
     hidden_1BH = hidden_1BH.bfloat16()
     for module in gpt.modules():
         if isinstance(module, PlainLinear | PackedLinear | QuantizedLinear):

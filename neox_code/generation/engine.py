@@ -197,7 +197,7 @@ class Engine:
             self.read_prompt_logprobs(rows, begins, hidden_1SH.split(view.counts, dim=1))
             places = [view.exact_places[place] for place, complete in enumerate(is_complete) if complete]
             if places:
-                logits_RV = self.compute_logits(hidden_1SH[:, list(chain(*places))]).split(list(map(len, places)))
+                logits_RV = self.select_logits(self.loaded.gpt.exact_logits(hidden_1SH[:, list(chain(*places))])).split(list(map(len, places)))
                 complete = [(row, guess) for row, guess, done in zip(rows, guesses, is_complete, strict=True) if done]
                 for (row, guess), logits_GV in zip(complete, logits_RV, strict=True):
                     self.add_tokens(row, guess, logits_GV)
@@ -293,10 +293,10 @@ class Engine:
             row.lookup.adapt(len(guess), place)
             row.cache.truncate(before + place)
 
-    def compute_logits(self, hidden_1SH: torch.Tensor) -> torch.Tensor:
+    def select_logits(self, logits_1SV: torch.Tensor) -> torch.Tensor:
         """Return fp32 logits of the tokens, and after them those of the padding rows that have probabilities: [S, V or more]."""
         rows = self.loaded.scored_rows or self.loaded.tokenizer.vocab_size
-        return self.loaded.gpt.logits(hidden_1SH)[0, :, :rows].float()
+        return logits_1SV[0, :, :rows].float()
 
     def read_prompt_logprobs(self, rows: Sequence[Row], begins: Sequence[int], parts: Sequence[torch.Tensor]) -> None:
         """Add the log-probability of each prompt token whose previous token this pass has read."""
@@ -306,7 +306,7 @@ class Engine:
             if not begin:
                 row.prompt_logprobs = [TokenLogprobs(row.ids[0], None)]
             following = row.ids[begin + 1 : min(begin + hidden_1SH.shape[1] + 1, row.prompt_length)]
-            logits_SV = self.compute_logits(hidden_1SH[:, : len(following)])
+            logits_SV = self.select_logits(self.loaded.gpt.logits(hidden_1SH[:, : len(following)]))
             row.prompt_logprobs += [
                 make_logprobs(logits_V, self.loaded.tokenizer.vocab_size, token, row.request.top_logprobs or 0, self.unused_ids)
                 for logits_V, token in zip(logits_SV, following, strict=True)

@@ -21,6 +21,7 @@ from neox_code.generation.familiar_text import log_fit
 from neox_code.logs import get_logger
 from neox_code.model.gpt import DTYPES, GPT, build_layers
 from neox_code.model.mlp import fuse_activations
+from neox_code.model.native_decoder import build_decoder
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import select_device, single_process_grid
 from neox_code.parallel.packed import pack_weights
@@ -60,6 +61,7 @@ def prepare_for_inference(gpt: GPT, device: torch.device, load_in_8bit: bool = F
     gpt = gpt.to(device).eval().requires_grad_(False)
     pack_weights(gpt, load_in_8bit)
     fuse_activations(gpt)
+    gpt.decoder = build_decoder(gpt.sequential)
     return gpt
 
 

@@ -15,6 +15,7 @@ Shape letters: S new tokens of all rows, N heads, G heads of keys and values, T 
 
 from collections.abc import Iterator, Sequence
 from copy import copy
+from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -80,14 +81,23 @@ class CacheView:
         self.exact_counts = [1] * len(rows) if exact_counts is None else exact_counts
         for row, count in zip(rows, counts, strict=True):
             row.reserve(row.length + count)
-        device = rows[0].tensor.device
-        self.positions_S = torch.cat([torch.arange(row.length, row.length + count, device=device) for row, count in self.pairs])
         self.tables: dict[object, tuple[torch.Tensor, torch.Tensor]] = {}
         """cos and sin of `positions_S`, computed once for all layers; the key is the table's settings."""
-        self.new_2GSD = [row.tensor[:, :, :, row.length : row.length + count].unbind() for row, count in self.pairs]
-        """For each row and layer, the slice of the row's cache for its new tokens."""
-        self.read_21GTD = [row.tensor[:, :, None, :, : row.length + count].unbind() for row, count in self.pairs]
-        """For each row and layer, the row's keys and values up to its last new token."""
+
+    @cached_property
+    def positions_S(self) -> torch.Tensor:
+        device = self.rows[0].tensor.device
+        return torch.cat([torch.arange(row.length, row.length + count, device=device) for row, count in self.pairs])
+
+    @cached_property
+    def new_2GSD(self) -> list[tuple[torch.Tensor, ...]]:
+        """Return for each row and layer the slice of the row's cache for its new tokens."""
+        return [row.tensor[:, :, :, row.length : row.length + count].unbind() for row, count in self.pairs]
+
+    @cached_property
+    def read_21GTD(self) -> list[tuple[torch.Tensor, ...]]:
+        """Return for each row and layer the row's keys and values up to its last new token."""
+        return [row.tensor[:, :, None, :, : row.length + count].unbind() for row, count in self.pairs]
 
     @property
     def pairs(self) -> Iterator[tuple[RowCache, int]]:

@@ -6,6 +6,8 @@
 A plain bf16 weight is reordered at every call. For a single token this takes as long as the product itself.
 """
 
+import ctypes
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -23,6 +25,8 @@ class PackedLinear(nn.Module):
     def __init__(self, linear: PlainLinear):
         super().__init__()
         self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        self.block = find_block(linear.weight.detach(), self.weight)
+        """Number B of rows that the layout [rows / B, columns / 2, B, 2] stores together; 0 if the weight has another layout."""
         self.bias = None if linear.bias is None else linear.bias.detach()
         self.activation = ("none", "")
         """Name and algorithm of a function of the output, applied before rounding: "none", or "gelu" with "none" or "tanh"."""
@@ -30,6 +34,24 @@ class PackedLinear(nn.Module):
     def forward(self, input_: torch.Tensor) -> torch.Tensor:
         name, algorithm = self.activation
         return torch.ops.mkldnn._linear_pointwise(input_, self.weight, self.bias, name, [], algorithm)
+
+
+def find_block(weight: torch.Tensor, packed: torch.Tensor) -> int:
+    """Return B, the number of rows in a block, if oneDNN's layout is [rows / B, columns / 2, B, 2], padded with zeros; otherwise 0.
+
+    The first and the last block are compared.
+    """
+    num_bytes = torch.ops.mkldnn._nbytes(packed)
+    stored = torch.frombuffer((ctypes.c_char * num_bytes).from_address(torch.ops.mkldnn.data_ptr(packed)), dtype=weight.dtype)
+    rows, columns = weight.shape
+    for block in (32, 64):
+        count = -(-rows // block)
+        last = F.pad(weight[(count - 1) * block :], (0, 0, 0, -rows % block))
+        first_and_last = F.pad(torch.stack([F.pad(weight[:block], (0, 0, 0, block - min(block, rows))), last]), (0, -columns % 32))
+        expected = first_and_last.unflatten(2, (-1, 2)).transpose(1, 2)
+        if count * expected[0].numel() == len(stored) and torch.equal(stored.view(count, *expected[0].shape)[[0, -1]], expected):
+            return block
+    return 0
 
 
 class QuantizedLinear(nn.Module):
