@@ -2,13 +2,14 @@
 
     library = load_library(Path(__file__).with_name("decoding.cpp"))     # None without a compiler
 
-A library is kept in ~/.cache/neox-code (or below XDG_CACHE_HOME). Its name has a digest of the source, the compiler and the processor,
-so another version or machine has its own. It is compiled under a temporary name and then renamed: several processes may start at once,
-and a compilation that was killed changes nothing. `CXX` names another compiler than g++ or clang++.
+A library is kept in ~/.cache/neox-code (or below XDG_CACHE_HOME). Its name has a digest of the source, the compiler and the
+processor, so another version or machine has its own. It is renamed when it is complete: several processes may start at once, and a
+compilation that was killed changes nothing. `CXX` names another compiler than g++ or clang++.
 """
 
 import ctypes
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -22,7 +23,7 @@ from neox_code.machine import read_cpuinfo
 
 log = get_logger(__name__)
 
-FLAGS = "-std=c++17 -O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp -fPIC -shared".split()
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp")
 COMPILERS = ("g++", "clang++")
 COMPILE_SECONDS = 300
 
@@ -32,13 +33,14 @@ def load_library(source: Path) -> ctypes.CDLL | None:
     """Return the library of a C++ file. Without a compiler, or if the file cannot be compiled, log the reason and return None."""
     compiler = find_compiler()
     if compiler is None:
-        log.info("there is no C++ compiler (g++ or clang++), so %s is not used: generation on the CPU is slower", source.name)
+        log.info("there is no C++ compiler (g++ or clang++) for %s, so generation on the CPU is slower", source.name)
         return None
     try:
-        return ctypes.CDLL(str(compile_once(source, compiler, find_cache_folder())))
+        path = find_library_path(source, Path(compiler))
+        return ctypes.CDLL(str(path)) if path.is_file() else compile_library(source, compiler, path)
     except (OSError, subprocess.SubprocessError) as error:
         details = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[:5]
-        log.warning("%s cannot be compiled by %s, so generation on the CPU is slower: %s", source.name, compiler, "; ".join(details))
+        log.warning("%s is not compiled, so generation on the CPU is slower: %s: %s", source.name, compiler, "; ".join(details))
         return None
 
 
@@ -47,35 +49,28 @@ def find_compiler() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
-def find_cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neox-code"
-
-
-def compile_once(source: Path, compiler: str, folder: Path) -> Path:
-    """Return the path of the compiled library in `folder`; compile it if it is missing.
-
-    If the folder cannot be written, compile into a temporary folder, which is used by this process alone.
-    """
+def find_library_path(source: Path, compiler: Path) -> Path:
+    """Return the path at which the library of this source, compiler and processor is kept."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neox-code"
     features = sorted({line for line in read_cpuinfo().splitlines() if line.startswith(("model name", "flags", "Features"))})
-    binary = Path(compiler).resolve()
+    binary = compiler.resolve()
     version = f"{binary} {binary.stat().st_size} {binary.stat().st_mtime_ns}"
-    digest = sha256("\n".join([source.read_text(), *FLAGS, version, *features]).encode()).hexdigest()[:16]
-    path = folder / f"{source.stem}-{digest}.so"
-    if path.is_file():
-        return path
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = tempfile.mkdtemp(prefix=path.stem, suffix=PARTIAL_SUFFIX, dir=folder)
-    except OSError:
-        temporary = tempfile.mkdtemp(prefix="neox-code")
-        path = Path(temporary) / path.name
+    digest = sha256("\n".join([source.read_text(encoding="utf-8"), *FLAGS, version, *features]).encode()).hexdigest()
+    return folder / f"{source.stem}-{digest[:16]}.so"
+
+
+def compile_library(source: Path, compiler: str, path: Path) -> ctypes.CDLL:
+    """Return the compiled library, and keep it at `path`. If its folder cannot be written, each process compiles for itself."""
     log.info("compiling %s for this processor, once", source.name)
-    built = Path(temporary) / path.name
-    command = [compiler, *FLAGS, str(source), "-o", str(built)]
-    try:
+    with tempfile.TemporaryDirectory(prefix="neox-code-") as folder:
+        built = Path(folder) / path.name
+        command = [compiler, *FLAGS, "-fPIC", "-shared", str(source), "-o", str(built)]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS, stdin=subprocess.DEVNULL)
-        built.replace(path)
-    finally:
-        if path.parent != built.parent:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            copied = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+            shutil.copyfile(built, copied)
+            copied.replace(path)
+        except OSError as error:
+            log.info("%s is compiled at each start, because %s cannot be written: %s", source.name, path.parent, error.strerror)
+        return ctypes.CDLL(str(path if path.is_file() else built))

@@ -14,7 +14,7 @@ their prompt once.
 The tokens of a row depend on its request alone, not on the other rows; see model/kv_cache.py. The engine has no threads: `add` and
 `step` are called by one thread.
 
-Shape letters: R rows, S tokens, G guesses of a row and one more, V vocabulary without its padding.
+Shape letters: S tokens, G guesses of a row and one more, V vocabulary without its padding.
 """
 
 import math
@@ -197,9 +197,9 @@ class Engine:
             self.read_prompt_logprobs(rows, begins, hidden_1SH.split(view.counts, dim=1))
             places = [view.exact_places[place] for place, complete in enumerate(is_complete) if complete]
             if places:
-                logits_RV = self.select_logits(self.loaded.gpt.exact_logits(hidden_1SH[:, list(chain(*places))])).split(list(map(len, places)))
+                logits_SV = self.select_logits(self.loaded.gpt.exact_logits(hidden_1SH[:, list(chain(*places))]))
                 complete = [(row, guess) for row, guess, done in zip(rows, guesses, is_complete, strict=True) if done]
-                for (row, guess), logits_GV in zip(complete, logits_RV, strict=True):
+                for (row, guess), logits_GV in zip(complete, logits_SV.split(list(map(len, places))), strict=True):
                     self.add_tokens(row, guess, logits_GV)
         self.remove_ended()
         return changed + rows

@@ -312,13 +312,13 @@ static void multiply_tiles(const bf16* weight, int64_t block, int64_t pairs, con
 
 template <int R>
 static void multiply_pairs(const Linear& linear, const Input& x, int64_t token, int64_t output, float* sums) {
-#if defined(__AVX512BF16__)
     int64_t block = linear.block, pairs = x.stride / 2;
     const bf16* weight = (const bf16*)linear.weight + output / block * pairs * block * 2 + output % block * 2;
     const bf16* vectors = &x.narrow[token * x.stride];
 #if defined(__AMX_BF16__)
     if (has_tiles) return multiply_tiles(weight, block, pairs, vectors, x.stride, R, sums);
 #endif
+#if defined(__AVX512BF16__)
     __m512 total[R][2];
     for (int r = 0; r < R; r++) total[r][0] = total[r][1] = _mm512_setzero_ps();
     for (int64_t pair = 0; pair < pairs; pair++, weight += block * 2) {
@@ -336,6 +336,11 @@ static void multiply_pairs(const Linear& linear, const Input& x, int64_t token, 
         _mm512_storeu_ps(sums + r * UNIT, total[r][0]);
         _mm512_storeu_ps(sums + r * UNIT + 16, total[r][1]);
     }
+#else
+    for (int64_t pair = 0; pair < pairs; pair++, weight += block * 2)
+        for (int r = 0; r < R; r++)
+            for (int i = 0; i < 2 * UNIT; i++)
+                sums[r * UNIT + i / 2] = std::fma(widen(weight[i]), widen(vectors[r * x.stride + 2 * pair + i % 2]), sums[r * UNIT + i / 2]);
 #endif
 }
 

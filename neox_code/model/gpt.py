@@ -167,7 +167,7 @@ class GPT(nn.Module):
         return step(self.sequential[name], hidden_BSH)
 
     def exact_logits(self, hidden_1SH: torch.Tensor) -> torch.Tensor:
-        """Return the logits [1, S, V] of the last tokens of rows: on a CPU, those of a token have the same bits beside any others."""
+        """Return the logits [1, S, V] of the last tokens of rows. On a CPU a token has the same bits beside any others."""
         return self.logits(hidden_1SH) if self.decoder is None else self.decoder.logits(hidden_1SH)
 
     def forward(self, tokens_BS: torch.Tensor, view: CacheView | None = None) -> torch.Tensor:

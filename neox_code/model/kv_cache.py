@@ -117,10 +117,6 @@ class CacheView:
         self, layer_index: int, query_SND: torch.Tensor, key_value_S2GD: torch.Tensor, slopes: tuple[float, ...] | None
     ) -> torch.Tensor:
         """Store a layer's new keys and values; return attention [S, 1, N D]. A query sees its row's keys up to its own position."""
-        if self.counts == [1]:  # the step of a single text: fewer views
-            self.new_2GSD[0][layer_index].copy_(key_value_S2GD[0][:, :, None])
-            key_1GTD, value_1GTD = self.read_21GTD[0][layer_index].unbind()
-            return attend_row(query_SND[:, :, None], key_1GTD, value_1GTD, slopes).flatten(1)[:, None]
         contexts = []
         queries = query_SND.transpose(0, 1)[None].split(self.counts, dim=2)
         news = key_value_S2GD.permute(1, 2, 0, 3).split(self.counts, dim=2)

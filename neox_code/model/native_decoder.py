@@ -22,6 +22,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.model.block import TransformerBlock
 from neox_code.model.embedding import Embedding, FinalNorm, Head
 from neox_code.model.kv_cache import CacheView
+from neox_code.model.norms import RMSNorm
 from neox_code.native_library import load_library
 from neox_code.parallel.packed import PackedLinear, QuantizedLinear
 from neox_code.parallel.plain_layers import PlainLinear
@@ -34,13 +35,8 @@ UNIT = 32
 FLOAT, BFLOAT16, BFLOAT16_PAIRS, INTEGER = range(4)
 """Formats of weights, in the order of `Format` in decoding.cpp."""
 
-ACTIVATIONS = {
-    function: number
-    for number, names in enumerate(
-        (["bilinear"], ["gelu", "geglu"], ["tanh gelu"], ["relu", "reglu"], ["silu", "swish", "swiglu"], ["glu"], ["softsign"], ["mish"])
-    )
-    for function in names
-}
+FUNCTIONS = ("bilinear", "gelu geglu", "tanh", "relu reglu", "silu swish swiglu", "glu", "softsign", "mish")
+ACTIVATIONS = {name: number for number, names in enumerate(FUNCTIONS) for name in names.split()}
 """Value of the key `activation` -> number of its function in `Activation` of decoding.cpp."""
 
 Pointer = ctypes.c_void_p
@@ -60,10 +56,7 @@ class LayerWeights(ctypes.Structure):
     """`Layer` of decoding.cpp."""
 
     _fields_ = [
-        *(
-            (name, Pointer)
-            for name in ("norm", "norm_bias", "second_norm", "second_norm_bias", "query_norm", "key_norm", "slopes")
-        ),
+        *((name, Pointer) for name in ("norm", "norm_bias", "second_norm", "second_norm_bias", "query_norm", "key_norm", "slopes")),
         *((name, Weights) for name in ("query_key_value", "dense", "up", "down")),
     ]
 
@@ -123,19 +116,24 @@ class NativeDecoder:
 
     def convert_linear(self, linear: nn.Module) -> Weights:
         """Return the structure of a layer of the classes that `is_readable` accepts."""
-        self.tensors.append(linear.weight)
-        (rows, columns), bias = linear.weight.shape, self.keep(getattr(linear, "bias", None))
+        weight = linear.weight
+        assert isinstance(weight, torch.Tensor)
+        self.tensors.append(weight)
+        (rows, columns), bias = weight.shape, self.keep(getattr(linear, "bias", None))
         if isinstance(linear, PackedLinear):
-            address = torch.ops.mkldnn.data_ptr(linear.weight)
+            address = torch.ops.mkldnn.data_ptr(weight)
             return Weights(address, bias, None, None, rows, columns, BFLOAT16_PAIRS, linear.block)
-        address = linear.weight.data_ptr()
+        address = weight.data_ptr()
         if isinstance(linear, QuantizedLinear):
-            sums = self.keep(128 * linear.weight.sum(1, dtype=torch.int32), torch.int32)
+            sums = self.keep(128 * weight.sum(1, dtype=torch.int32), torch.int32)
             return Weights(address, bias, self.keep(linear.scale), sums, rows, columns, INTEGER, 0)
         return Weights(address, bias, None, None, rows, columns, FLOAT if self.dtype is torch.float32 else BFLOAT16, 0)
 
     def convert_norm(self, norm: nn.Module) -> tuple[int | None, int | None]:
-        return (self.keep(norm.weight), self.keep(norm.bias)) if isinstance(norm, nn.LayerNorm) else (self.keep(norm.scale), None)
+        if isinstance(norm, nn.LayerNorm):
+            return self.keep(norm.weight), self.keep(norm.bias)
+        assert isinstance(norm, RMSNorm)
+        return self.keep(norm.scale), None
 
     def convert_block(self, block: TransformerBlock) -> LayerWeights:
         attention, mlp = block.attention, block.mlp
@@ -157,7 +155,7 @@ class NativeDecoder:
             model.head_dim,
             model.feed_forward_size,
             0 if rotary is None else rotary.rotary_dim,
-            ACTIVATIONS["tanh gelu" if is_tanh else model.activation],
+            ACTIVATIONS["tanh" if is_tanh else model.activation],
             model.is_gated,
             is_rms,
             model.gpt_j_residual,
@@ -176,7 +174,7 @@ class NativeDecoder:
         states = self.copy_padded(embedded_SH)
         tokens = (CachedToken * len(states))(
             *(
-                (row.tensor.data_ptr(), row.tensor.shape[3], position)
+                CachedToken(row.tensor.data_ptr(), row.tensor.shape[3], position)
                 for row, count in view.pairs
                 for position in range(row.length, row.length + count)
             )

@@ -78,9 +78,12 @@ def test_a_ragged_batch_equals_recomputation_and_each_prompt_alone(model_config,
     assert found == complete(loaded, sampling=sampling, maximum_rows=2), "chunks, and rows that wait"
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("sampling, in_8bit", [(GREEDY, False), (WARM, False), (GREEDY, True)])
-def test_bf16_rows_have_the_same_tokens_alone_and_in_any_batch(model_config, build_gpt, sampling, in_8bit):
+def test_bf16_rows_have_the_same_tokens_alone_and_in_any_batch(model_config, build_gpt, sampling, in_8bit, compiled, monkeypatch):
     """Exactly: a pass computes each row by itself, and packed matrices give a row the same bits beside any other."""
+    if not compiled:
+        monkeypatch.setattr("neox_code.generation.loading.build_decoder", lambda layers: None)
     model = model_config(hidden_size=128, num_layers=3)
     gpt = prepare_for_inference(build_gpt(model).bfloat16(), torch.device("cpu"), in_8bit)
     loaded = make_loaded(gpt, model, torch.bfloat16)
