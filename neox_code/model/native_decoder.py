@@ -144,6 +144,7 @@ class NativeDecoder:
         return LayerWeights(*norms, *head_norms, slopes, *map(self.convert_linear, linears))
 
     def convert_model(self, blocks: Sequence[TransformerBlock], final_norm: FinalNorm) -> ModelWeights:
+        """Return the structure of the whole model, which refers to `layers`."""
         model, rotary = self.config, blocks[0].attention.rotary
         cos, sin = (None, None) if rotary is None else map(self.keep, rotary.lookup(torch.device("cpu"), torch.float32))
         is_rms, is_tanh = model.norm == "rmsnorm", model.activation == "gelu" and model.bias_gelu_fusion

@@ -53,6 +53,7 @@ def test_logits_equal_those_of_a_plain_pass(build_gpt, name):
 @pytest.mark.parametrize("kind", ["fp32", "bf16", "8-bit"])
 @torch.inference_mode()
 def test_a_token_has_the_same_bits_beside_any_others_and_with_any_number_of_threads(build_gpt, name, kind):
+    """Read a text one token at a time, in pieces beside another text, and in pieces of eight tokens with three threads."""
     gpt, texts = build_gpt(MODELS[name]), make_tokens()
     gpt = prepare_for_inference(gpt.bfloat16() if kind == "bf16" else gpt, torch.device("cpu"), kind == "8-bit")
     assert gpt.decoder is not None
