@@ -97,20 +97,20 @@ def barrier() -> None:
         dist.barrier()
 
 
-def broadcast_from_rank_zero(value: float, device: torch.device) -> float:
+def broadcast_from_rank_zero(value: float) -> float:
     """Return the value of rank 0 on every rank."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return value
-    tensor = torch.tensor([value], dtype=torch.float64, device=device)
+    tensor = torch.tensor([value], dtype=torch.float64)  # over gloo: the host does not wait for its GPU
     dist.broadcast(tensor, src=0)
     return float(tensor.item())
 
 
-def is_true_on_any_rank(flag: bool, device: torch.device) -> bool:
+def is_true_on_any_rank(flag: bool) -> bool:
     """Return True on every rank if the flag is set on at least one rank."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return flag
-    value = torch.tensor([flag], dtype=torch.int32, device=device)
+    value = torch.tensor([flag], dtype=torch.int32)  # over gloo
     dist.all_reduce(value, op=ReduceOp.MAX)
     return bool(value.item())
 

@@ -150,7 +150,7 @@ class Checkpoints:
         if training.checkpoint_interval_seconds is None:
             return False
         is_time = time.monotonic() - self.last_save >= training.checkpoint_interval_seconds
-        return is_true_on_any_rank(is_rank_zero() and is_time, self.grid.device)
+        return is_true_on_any_rank(is_rank_zero() and is_time)
 
     def loses_too_much(self, state: TrainingState) -> bool:
         """Return True if saves fail, and a failure of the run would lose more steps than is allowed."""

@@ -174,7 +174,7 @@ class Run:
         self.state.advance(self.sizes.train_batch_size, self.meter.tokens_per_step)
         self.unread.append((self.state.iteration, read, describe_documents))
         if training.train_seconds:
-            self.state.seconds = broadcast_from_rank_zero(time.monotonic() - self.time_origin, self.grid.device)
+            self.state.seconds = broadcast_from_rank_zero(time.monotonic() - self.time_origin)
         self.read_results(1 if reads_late(self.engine) else 0)
         return rate
 
@@ -256,7 +256,7 @@ class Run:
 
     def is_stop_requested(self) -> bool:
         """Return True on all ranks if at least one rank received a stop signal, or its `exit_duration` is over."""
-        return is_true_on_any_rank(self.stop.is_requested or self.is_duration_over, self.grid.device)
+        return is_true_on_any_rank(self.stop.is_requested or self.is_duration_over)
 
     @property
     def is_duration_over(self) -> bool:
