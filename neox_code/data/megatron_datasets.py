@@ -334,15 +334,18 @@ def make_samples(data: DataConfig, share: Share, config: GPTDatasetConfig, cache
     if data.sample_order == "all_epochs":
         return Windows(share, share.documents, config, cache, num_samples)
     settings = SampleSettings(config.sequence_length, config.tokenizer.vocab_size, config.tokenizer.eod, config.eod_mask_loss)
+    return EpochSamples(partial(build_epoch, data, share, config, settings, cache), num_samples)
 
-    def make_epoch(number: int) -> "Windows | PackedSamples":
-        documents = share.choose_documents(number, config.random_seed)
-        seed = [config.random_seed, number] if number else config.random_seed
-        if data.pack_impl == "best_fit":
-            return PackedSamples(share, documents, settings, cache, seed)
-        return Windows(share, documents, replace(config, random_seed=seed), cache, 1)
 
-    return EpochSamples(make_epoch, num_samples)
+def build_epoch(
+    data: DataConfig, share: Share, config: GPTDatasetConfig, settings: SampleSettings, cache: IndexCache, number: int
+) -> "Windows | PackedSamples":
+    """Return the samples of one epoch of a share."""
+    documents = share.choose_documents(number, config.random_seed)
+    seed = [config.random_seed, number] if number else config.random_seed
+    if data.pack_impl == "best_fit":
+        return PackedSamples(share, documents, settings, cache, seed)
+    return Windows(share, documents, replace(config, random_seed=seed), cache, 1)
 
 
 def log_padding(samples: SampleDataset) -> None:
