@@ -2,7 +2,7 @@
 
     checkpoints = open_checkpoints(config, tokenizer, sizes, grid)
     state = checkpoints.resume(engine, loaders)
-    with checkpoints.finishing():
+    with checkpoints.finishing(suspend_watchdog):
         if checkpoints.is_due(state, is_last, is_safe):
             checkpoints.save(engine, state)          # threads write, while the next steps run
 
@@ -12,7 +12,7 @@ Every function here is called on every rank.
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,10 @@ class Checkpoints:
         )
         self.last_save = time.monotonic()
         self.waited_seconds = self.last_save - begin
-        call_before_update(engine, self.wait_for_copies)
+        if self.pending.snapshot.has_copies:
+            call_before_update(engine, self.wait_for_copies)
+        else:
+            self.wait_for_copies()
 
     def wait_for_copies(self) -> None:
         """Wait until the pending save needs the engine's tensors no more."""
@@ -237,15 +240,17 @@ class Checkpoints:
         )
 
     @contextmanager
-    def finishing(self) -> Iterator[None]:
+    def finishing(self, suspend_watchdog: Callable[[], object]) -> Iterator[None]:
         """Wait for the pending save at the end of the block, also after an exception, then only for a limited time."""
         try:
             yield
         except BaseException as failure:
+            suspend_watchdog()
             limit = self.config.parallelism.stop_timeout_seconds if isinstance(failure, NeoXError) else SECONDS_AFTER_A_CRASH
             with suppress(SaveFailure):
                 self.finish(limit)
             raise
+        suspend_watchdog()
         self.finish()
 
 

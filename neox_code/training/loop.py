@@ -106,7 +106,7 @@ class Run:
         self.stop.defer(self.config.parallelism.stop_timeout_seconds)
         bar = progress("training", training.train_iters, " steps", every_seconds=60, done=state.iteration)
         collecting = collect_garbage_by_hand(training.gc_interval)
-        with self.watchdog, bar as advance, collecting as maybe_collect, self.checkpoints.finishing():
+        with self.watchdog, bar as advance, collecting as maybe_collect, self.checkpoints.finishing(self.suspend_for_save):
             self.meter.begin_interval()
             while not state.is_finished(training):
                 try:
@@ -249,6 +249,9 @@ class Run:
         if evaluation is not None or not self.is_stop_requested():
             self.meter.report_evaluation(self.state, name, evaluation)
 
+    def suspend_for_save(self) -> None:
+        self.watchdog.suspend("completing a checkpoint")
+
     def save(self) -> None:
         self.watchdog.suspend("saving a checkpoint")
         self.checkpoints.save(self.engine, self.state)
@@ -274,6 +277,8 @@ class Run:
         if save and not is_saved and self.guard.is_loss_finite:
             self.save()
             is_saved = True
+        self.suspend_for_save()
+        self.checkpoints.finish()
         reason = "the loss is not finite" if save else "save is not set"
         log.info(
             "stopped by %s at iteration %d, %s (exit status %d)",
