@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from neox_code.data.identity import hash_bin_sample
 from neox_code.data.index_cache import Arrays, IndexCache
 from neox_code.data.indexed_dataset import IndexedDataset, get_bin_path
-from neox_code.data.packing import pack_documents
+from neox_code.data.packing import PackedRows, pack_documents
 from neox_code.data.shares import DocumentPart, Share, hash_documents
 from neox_code.errors import DataError
 
@@ -47,7 +47,7 @@ class PackedSamples(Dataset):
         def make() -> Arrays:
             lengths = count_content_tokens(share, settings.eod_id, cache)[documents]
             rows = pack_documents(documents, lengths, settings.sequence_length, np.random.default_rng(seed))
-            return rows._asdict()
+            return {name: getattr(rows, name) for name in PackedRows.__annotations__}
 
         key = {
             "rows": "best_fit 1",
