@@ -285,7 +285,7 @@ def test_a_dialog_on_a_terminal_streams_stops_at_ctrl_c_and_ends_at_ctrl_d(tmp_p
         terminal.wait_for(PROMPT.encode())
 
         terminal.type(b"x\n")
-        terminal.wait_for(b".\x1b[0m" + b"\x1b[36m.\x1b[0m" * 20)
+        terminal.wait_for(b"\x1b[0m" + b"\x1b[36m........\x1b[0m" * 20)  # a step and its seven tokens of prompt lookup
         terminal.process.send_signal(signal.SIGINT)
         terminal.wait_for(PROMPT.encode(), seconds=40)
 

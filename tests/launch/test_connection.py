@@ -126,7 +126,7 @@ def test_an_agent_reaches_the_head_at_the_addresses_that_it_names(head, host):
     except OSError:
         pytest.skip(f"this machine has no {host}")
     (address,) = fleet.find_own_addresses([host])
-    with agent.connect(f"{address}:{port}", made.key) as connection:
+    with agent.connect_to_head(f"{address}:{port}", made.key) as connection:
         connection.sendall(b'{"kind": "hello"}\n')
         known, message = made.inbox.get(timeout=5)
     assert (known.address, message) == (host, {"kind": "hello"})
@@ -161,5 +161,5 @@ def test_an_agent_skips_an_address_where_another_program_answers(head):
                 connection.sendall(bytes(2 * NUMBER_SIZE))
 
         threading.Thread(target=answer, daemon=True).start()
-        agent.connect(f"127.0.0.1:{stranger.getsockname()[1]},127.0.0.1:{port}", made.key).close()
+        agent.connect_to_head(f"127.0.0.1:{stranger.getsockname()[1]},127.0.0.1:{port}", made.key).close()
     assert made.inbox.get(timeout=5)[1] == {"kind": "lost"}
