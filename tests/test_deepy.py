@@ -149,7 +149,7 @@ def test_a_script_of_gpt_neox_is_refused_with_its_replacement(deepy, word, inste
     ended = deepy(word, "--input", "x")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"error: {word} is not a command of this program. {instead}")
-    assert ended.stderr.endswith(" Choose among benchmark, convert, evaluate, generate, lsp, quickstart, serve, train.\n")
+    assert ended.stderr.endswith(" Choose among benchmark, convert, evaluate, generate, lsp, quickstart, report, serve, train.\n")
 
 
 def test_every_named_replacement_exists():
