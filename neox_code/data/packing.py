@@ -10,9 +10,9 @@ S inputs has S + 1 tokens. With S = 8, documents a (3 tokens), b (2), c (18):
 
     rows = pack_documents(documents, lengths, row_length=8, generator)
 
-Best fit, largest first: each piece goes to the row with the least room that holds it, so that few positions are empty. Pieces of
-equal size are interchangeable, so that the number of rows does not depend on the order of the documents. `generator` decides which
-of them share a row, and the order of the rows.
+Best fit, largest first: each piece goes to the row with the least free space that holds it, so that few positions are empty. Pieces
+of equal size are interchangeable, so that the number of rows does not depend on the order of the documents. `generator` decides
+which of them share a row, and the order of the rows.
 """
 
 from bisect import bisect_left, insort
@@ -72,21 +72,23 @@ def pack_documents(
 
 
 def find_best_fit(sizes: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:
-    """Return the row of each piece, from 0. Rows of equal room are filled together, so that the work grows with the sizes' number.
+    """Return the row of each piece, from 0.
+
+    Rows of equal free space are filled together, so that the time grows with the number of distinct sizes.
 
     >>> find_best_fit(np.array([5, 3, 4, 4]), 8).tolist()
     [0, 0, 1, 1]
     """
     row_of = np.empty(len(sizes), np.int64)
-    by_room: dict[int, list[NDArray[np.int64]]] = {}
-    rooms: list[int] = []
+    rows_by_space: dict[int, list[NDArray[np.int64]]] = {}
+    spaces: list[int] = []
     num_rows = 0
 
-    def keep(rows: NDArray[np.int64], room: int) -> None:
-        if len(rows) and room >= SMALLEST_PIECE:
-            if room not in by_room:
-                insort(rooms, room)
-            by_room.setdefault(room, []).append(rows)
+    def add_rows(rows: NDArray[np.int64], space: int) -> None:
+        if len(rows) and space >= SMALLEST_PIECE:
+            if space not in rows_by_space:
+                insort(spaces, space)
+            rows_by_space.setdefault(space, []).append(rows)
 
     order = np.argsort(-sizes, kind="stable")
     distinct, counts = np.unique(sizes, return_counts=True)
@@ -95,20 +97,20 @@ def find_best_fit(sizes: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:
         pieces = order[begin : begin + count]
         begin += count
         while len(pieces):
-            place = bisect_left(rooms, size)
-            if place < len(rooms):
-                room = rooms.pop(place)
-                rows = np.concatenate(by_room.pop(room))
+            place = bisect_left(spaces, size)
+            if place < len(spaces):
+                space = spaces.pop(place)
+                rows = np.concatenate(rows_by_space.pop(space))
             else:
-                room = capacity
+                space = capacity
                 rows = np.arange(num_rows, num_rows + -(-len(pieces) // (capacity // size)))
                 num_rows += len(rows)
-            per_row = room // size
+            per_row = space // size
             used = min(len(rows), -(-len(pieces) // per_row))
             taken = min(len(pieces), used * per_row)
             row_of[pieces[:taken]] = np.repeat(rows[:used], per_row)[:taken]
-            keep(rows[: used - 1], room - per_row * size)
-            keep(rows[used - 1 : used], room - (taken - (used - 1) * per_row) * size)
-            keep(rows[used:], room)
+            add_rows(rows[: used - 1], space - per_row * size)
+            add_rows(rows[used - 1 : used], space - (taken - (used - 1) * per_row) * size)
+            add_rows(rows[used:], space)
             pieces = pieces[taken:]
     return row_of

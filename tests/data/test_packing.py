@@ -9,16 +9,16 @@ from neox_code.data.packing import find_best_fit, pack_documents
 
 
 def pack_one_by_one(sizes: list[int], capacity: int) -> list[int]:
-    """The room left in each row, ascending, by best fit of the largest first."""
-    rooms: list[int] = []
+    """The free space of each row, ascending, by best fit of the largest first."""
+    spaces: list[int] = []
     for size in sorted(sizes, reverse=True):
-        fitting = [room for room in rooms if room >= size]
+        fitting = [space for space in spaces if space >= size]
         if fitting:
-            rooms.remove(min(fitting))
-            rooms.append(min(fitting) - size)
+            spaces.remove(min(fitting))
+            spaces.append(min(fitting) - size)
         else:
-            rooms.append(capacity - size)
-    return sorted(rooms)
+            spaces.append(capacity - size)
+    return sorted(spaces)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -280,9 +280,9 @@ def test_an_empty_corpus_has_the_remedy_for_the_most_frequent_reason(tmp_path):
 def test_many_reasons_of_a_list_that_cannot_be_cloned_give_one_remedy_and_are_not_all_listed():
     counts = [Count(None, f"cannot be cloned: no host {number}", None, 1, 0, 1, 0) for number in range(20)]
     counts.append(Count("C", "under 100 tokens", None, 15, 900, 1, 0))
-    said = str(make_empty_corpus_error(["list.jsonl"], counts, None))
-    assert said.startswith("nothing in list.jsonl can be kept; found: 15 under 100 tokens, 1 cannot be cloned: no host 0, ")
-    assert said.endswith("no host 6, 13 for other reasons. Check the addresses in the list, and the network.")
+    message = str(make_empty_corpus_error(["list.jsonl"], counts, None))
+    assert message.startswith("nothing in list.jsonl can be kept; found: 15 under 100 tokens, 1 cannot be cloned: no host 0, ")
+    assert message.endswith("no host 6, 13 for other reasons. Check the addresses in the list, and the network.")
 
 
 def test_links_are_not_called_files_of_no_language(tree, tmp_path):
