@@ -149,7 +149,8 @@ def test_a_script_of_gpt_neox_is_refused_with_its_replacement(deepy, word, inste
     ended = deepy(word, "--input", "x")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"error: {word} is not a command of this program. {instead}")
-    assert ended.stderr.endswith(" Choose among benchmark, convert, evaluate, generate, lsp, quickstart, report, serve, train.\n")
+    names = "benchmark, convert, evaluate, finetune, generate, lsp, quickstart, report, serve, train"
+    assert ended.stderr.endswith(f" Choose among {names}.\n")
 
 
 def test_every_named_replacement_exists():
@@ -172,7 +173,10 @@ def test_an_option_of_another_command_is_refused_by_name(start):
             ("train", "conf/shape", "-i", "prompt.txt"),
             "-i/--sample_input_file is an option of generate and has no effect in train.",
         ),
-        (("generate", "conf/shape", "-H", "hosts"), "-H/--hostfile is an option of train and has no effect in generate."),
+        (
+            ("generate", "conf/shape", "-H", "hosts"),
+            "-H/--hostfile is an option of train and finetune and has no effect in generate.",
+        ),
     ):
         ended = start(*words)
         assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"error: {sentence} Leave it out.\n")

@@ -4,8 +4,8 @@
     neox-code generate configs/small.yml configs/local_setup.yml configs/text_generation.yml -i prompt.txt
     neox-code train configs/small.yml configs/local_setup.yml --set train_iters=10 --dry-run
 
-`train` starts the ranks of the configuration; each rank reads the same files again. Every other command replaces this process and
-parses its own options. `--dry-run` prints a report on the configuration and runs nothing.
+`train` and `finetune` start the ranks of the configuration; each rank reads the same files again. Every other command replaces this
+process and parses its own options. `--dry-run` prints a report on the configuration and runs nothing.
 """
 
 import ast
@@ -18,9 +18,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from neox_code.checkpoint.model_folder import merge_config
-from neox_code.config.command_line import DRY_RUN_COMMANDS, KEYS_ARE_LISTED, CommandLine, parse_command_line, report_figures
+from neox_code.config.command_line import (
+    DRY_RUN_COMMANDS,
+    KEYS_ARE_LISTED,
+    LAYOUT_COMMANDS,
+    CommandLine,
+    parse_command_line,
+    report_figures,
+)
 from neox_code.config.derive import compute_data_parallel_size
-from neox_code.config.neox import TRAINING_NEEDS, NeoXConfig
+from neox_code.config.neox import NEEDS, NeoXConfig
 from neox_code.config.spelling import find_nearest
 from neox_code.errors import ConfigError, run_command
 from neox_code.installation import LAUNCHER, PACKAGE
@@ -36,8 +43,6 @@ from neox_code.planning.planned_world import plan_world
 
 COMMANDS = Path(__file__).parent
 MODULES = "neox_code.commands"
-LAUNCHED = ("train",)
-"""Commands for which the launcher starts ranks."""
 
 
 def start() -> int:
@@ -57,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     root = COMMANDS.parents[1]
     if (root / "deepy.py").is_file():  # a checkout, which need not be installed
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    if command in LAUNCHED or (command in DRY_RUN_COMMANDS and "--dry-run" in arguments):
+    if (command in LAYOUT_COMMANDS and "--show" not in arguments) or (command in DRY_RUN_COMMANDS and "--dry-run" in arguments):
         return run_with_config(command, parse_command_line(arguments, read_description(command), command))
     return replace_process(make_local_command(command, arguments))
 
@@ -65,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
 def run_with_config(command: str, command_line: CommandLine) -> int:
     """Print the dry run or start the ranks, and return the exit status."""
     config = merge_config(command_line)
-    if command in LAUNCHED:
+    if command in LAYOUT_COMMANDS:
         config = resolve_hostfile(config)
     words = CommandLine(command_line.config_paths, command_line.overrides).arguments
     if command_line.dry_run:
@@ -87,12 +92,13 @@ def run_with_config(command: str, command_line: CommandLine) -> int:
 def print_dry_run(command: str, words: Sequence[str], config: NeoXConfig, options: CommandLine, figures: dict[str, Any]) -> None:
     """Print the report on a configuration and its ranks. Raise ConfigError if the configuration contradicts itself."""
     gpu_memory_gib = options.gpu_memory_gib
-    if command not in LAUNCHED:
+    if command not in LAYOUT_COMMANDS:
         if gpu_memory_gib is not None:
             raise ConfigError(f"--gpu-memory-gib checks a training layout, and {command} does not train. Use it with train.")
         world, words = None, make_local_command(command, words)
     else:
-        config.require_training_keys(data=False)
+        if missing := config.find_missing(NEEDS[command]):
+            raise ConfigError("\n".join(missing))
         world = plan_world(config)
         words = make_launch_command(f"{MODULES}.{command}", words, config, world.hosts)
     text, report = make_dry_run(config, command, words, world, gpu_memory_gib, options.all_keys)
@@ -105,7 +111,7 @@ def make_rank_command(command: str, words: Sequence[str], config: NeoXConfig) ->
     """Return the command that starts the ranks. Errors that every rank would find are raised here, once."""
     require_one_copy(os.environ, words)
     missing = [
-        *config.find_missing(TRAINING_NEEDS),
+        *config.find_missing(NEEDS[command]),
         *(f"missing: {sentence}" for sentence in list_blocking_problems(config, command)),
     ]
     if missing:

@@ -9,18 +9,14 @@ command to resume. A second SIGTERM or SIGINT ends the run at once. The run is a
 without the hosts that are down.
 """
 
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
 from neox_code.errors import EXIT_RESUME, ConfigError
 from neox_code.launch.command import check_num_ranks
-from neox_code.launch.hosts import find_visible_gpus
-from neox_code.launch.rank_process import run_and_exit
+from neox_code.launch.rank_process import prepare_imports, run_and_exit
 from neox_code.launch.slurm_ranks import set_rank_variables
 from neox_code.launch.stop_signals import StopRequest
 
@@ -28,11 +24,7 @@ STOP = StopRequest()
 if __name__ == "__main__":
     STOP.start()  # before torch starts threads
 
-# Our launcher sets this in the ranks' environment. For other launchers it is set here, before the imports that would warn.
-if not find_visible_gpus():
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-warnings.filterwarnings("ignore", "Transformer", UserWarning)
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns about a missing CUDA toolkit
+prepare_imports()
 
 from neox_code.parallel.startup import read_rank_variables  # noqa: E402
 from neox_code.training.pretrain import pretrain  # noqa: E402

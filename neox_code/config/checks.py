@@ -94,7 +94,7 @@ RANGES: dict[str, ValueRange] = {
     "lr_decay_iters": AT_LEAST_ONE,
     "lr_decay_fraction": POSITIVE,
     **dict.fromkeys(("momentum", "dampening"), SHARE),
-    "warmup": SHARE,
+    **dict.fromkeys(("warmup", "valid_share"), SHARE),
     **dict.fromkeys(("num_workers", "heldout_bytes_per_language"), NOT_NEGATIVE),
     **dict.fromkeys(("train_data_weights", "valid_data_weights", "test_data_weights"), NOT_NEGATIVE),
     **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), SAMPLES),
@@ -106,7 +106,8 @@ RANGES: dict[str, ValueRange] = {
     **dict.fromkeys(("weighted_sampler_alpha", "language_alpha", "directory_alpha"), ValueRange(0, 10)),
     "seed": ValueRange(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,
-    **dict.fromkeys(("checkpoint_interval_seconds", "exit_duration", "peak_theoretical_tflops", "train_seconds"), POSITIVE),
+    **dict.fromkeys(("checkpoint_interval_seconds", "exit_duration", "peak_theoretical_tflops"), POSITIVE),
+    **dict.fromkeys(("train_seconds", "num_epochs"), POSITIVE),
     **dict.fromkeys(("maximum_tokens", "num_samples", "samples_per_prompt", "maximum_rows"), AT_LEAST_ONE),
     "eval_task_limit": AT_LEAST_ONE,
     "eval_timeout_seconds": POSITIVE,
@@ -398,6 +399,13 @@ def check_host_filters(values: Values, show: Show) -> Iterator[Problem]:
         yield Problem(("include", "exclude"), f"{show('include')} and {show('exclude')} exclude each other. Remove one of them.")
 
 
+def check_rows(values: Values, show: Show) -> Iterator[Problem]:
+    """Check that keys of the rows do not exclude each other."""
+    for pair in (("valid_share", "valid_rows"), ("num_epochs", "train_iters")):
+        if all(values[name] for name in pair):
+            yield Problem(pair, f"{show(pair[0])} and {show(pair[1])} exclude each other. Remove one of them.")
+
+
 def check_save_scale(values: Values, show: Show) -> Iterator[Problem]:
     if values["checkpoint_scale"] == "log" and (values["checkpoint_factor"] or 0) < 2:
         yield Problem(
@@ -453,6 +461,7 @@ CHECKS = (
     check_data_sources,
     check_sampling,
     check_host_filters,
+    check_rows,
     check_hugging_face_folders,
     check_save_scale,
     check_profile_steps,

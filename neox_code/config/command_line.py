@@ -150,8 +150,11 @@ def replace_non_json_values(value: Any) -> Any:
 
 # ---- commands with configuration files
 
+LAYOUT_COMMANDS = ("train", "finetune")
+"""Commands for which the launcher starts ranks."""
+
 OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "hostfile": (("train",), {"metavar": "FILE", "help": "sets hostfile: a line HOST slots=N per machine"}),
+    "hostfile": (LAYOUT_COMMANDS, {"metavar": "FILE", "help": "sets hostfile: a line HOST slots=N per machine"}),
     "sample_input_file": (
         ("generate",),
         {"metavar": "FILE", "help": "sets sample_input_file, and text_gen_type to input-file; - is standard input"},
@@ -161,12 +164,13 @@ OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {"metavar": "FILE", "help": "sets sample_output_file: JSON Lines (default: standard output)"},
     ),
     "iteration": (
-        ("train", "generate", "serve", "lsp", "evaluate"),
+        (*LAYOUT_COMMANDS, "generate", "serve", "lsp", "evaluate"),
         {"metavar": "N", "type": int, "help": "sets iteration: load global_stepN in place of the latest"},
     ),
-    "wandb_group": (("train",), {"metavar": "NAME", "help": "sets wandb_group"}),
-    "wandb_run_name": (("train",), {"metavar": "NAME", "help": "sets wandb_run_name"}),
-    "wandb_team": (("train",), {"metavar": "NAME", "help": "sets wandb_team"}),
+    "load": (("finetune",), {"metavar": "DIR", "help": "sets load: the folder of the base model"}),
+    "wandb_group": (LAYOUT_COMMANDS, {"metavar": "NAME", "help": "sets wandb_group"}),
+    "wandb_run_name": (LAYOUT_COMMANDS, {"metavar": "NAME", "help": "sets wandb_run_name"}),
+    "wandb_team": (LAYOUT_COMMANDS, {"metavar": "NAME", "help": "sets wandb_team"}),
     "eval_tasks": (("evaluate",), {"metavar": "NAME,...", "type": parse_name_list, "help": "sets eval_tasks"}),
     "eval_task_limit": (("evaluate",), {"metavar": "N", "type": int, "help": "sets eval_task_limit: problems of each task"}),
     "eval_results_prefix": (("evaluate",), {"metavar": "DIR", "help": "sets eval_results_prefix: the folder of the results"}),
@@ -182,6 +186,7 @@ OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 """Options that set a configuration key. Key -> (commands with the option, arguments for argparse)."""
 
 OTHER_NAMES = {
+    "load": "--base",
     "hostfile": "-H",
     "sample_input_file": "-i",
     "sample_output_file": "-o",
@@ -198,8 +203,7 @@ OTHER_NAMES = {
 
 KEYS_ARE_LISTED = "configs/README.md lists every key of a configuration file and of --set."
 
-DRY_RUN_COMMANDS = ("train", "generate", "evaluate")
-LAYOUT_COMMANDS = ("train",)
+DRY_RUN_COMMANDS = (*LAYOUT_COMMANDS, "generate", "evaluate")
 JSON_COMMANDS = ("evaluate", "benchmark")
 """Commands that report figures. The other commands accept `--json` only with `--dry-run`."""
 
@@ -230,6 +234,9 @@ class CommandLine:
 
     min_nodes: int | None = None
     """Number of hosts with which a restart is allowed; None: all."""
+
+    show: int | None = None
+    """Number of samples that `finetune` prints instead of training."""
 
     options: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Key that was set by its own option instead of --set -> the name of this option, for messages."""
@@ -331,6 +338,13 @@ def build_config_parser(description: str | None, command: str | None = None) -> 
         commands=LAYOUT_COMMANDS,
         help="with --max-restarts: leave out hosts that do not answer, down to N hosts (default: all must answer)",
     )
+    add(
+        "--show",
+        type=parse_positive_integer,
+        metavar="N",
+        commands=("finetune",),
+        help="print N samples as the model reads them, with the tokens outside the loss in grey, and end",
+    )
     where = "" if command in JSON_COMMANDS else "with --dry-run: "
     add(
         "--json",
@@ -371,8 +385,12 @@ def read_shared_options(parsed: argparse.Namespace) -> CommandLine:
         raise ConfigError("--gpu-memory-gib is used only in a dry run. Add --dry-run, or leave it out.")
     if parsed.all and not parsed.dry_run:
         raise ConfigError("--all lists keys in a dry run. Add --dry-run, or leave it out.")
+    if parsed.show and parsed.command not in (None, "finetune"):
+        raise ConfigError(f"--show is an option of finetune and has no effect in {parsed.command}. Leave it out.")
     if (parsed.max_restarts or parsed.min_nodes) and parsed.command not in (None, *LAYOUT_COMMANDS):
-        raise ConfigError(f"--max-restarts and --min-nodes are options of train and have no effect in {parsed.command}.")
+        raise ConfigError(
+            f"--max-restarts and --min-nodes are options of {' and '.join(LAYOUT_COMMANDS)} and have no effect in {parsed.command}."
+        )
     if parsed.min_nodes and not parsed.max_restarts:
         raise ConfigError("--min-nodes is used only with --max-restarts. Add --max-restarts N, or leave it out.")
     if parsed.json and not parsed.dry_run and parsed.command not in (None, *JSON_COMMANDS):
@@ -393,6 +411,7 @@ def read_shared_options(parsed: argparse.Namespace) -> CommandLine:
         parsed.json,
         parsed.max_restarts,
         parsed.min_nodes,
+        parsed.show,
         {key: options[key] for key in options if key not in assigned},
     )
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from neox_code.config.data import DataConfig
 from neox_code.config.evaluation import EvaluationConfig
+from neox_code.config.finetuning import FinetuningConfig
 from neox_code.config.generation import GenerationConfig
 from neox_code.config.model import ModelConfig
 from neox_code.config.optimizer import OptimizerConfig
@@ -28,6 +29,7 @@ SECTIONS: dict[str, Any] = {
     "optimizer": OptimizerConfig,
     "data": DataConfig,
     "training": TrainingConfig,
+    "finetuning": FinetuningConfig,
     "generation": GenerationConfig,
     "evaluation": EvaluationConfig,
 }

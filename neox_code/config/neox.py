@@ -20,6 +20,7 @@ from neox_code.config.data import DataConfig
 from neox_code.config.derive import BatchSizes, derive_batch_sizes
 from neox_code.config.evaluation import EvaluationConfig
 from neox_code.config.fields import FIELDS, SECTIONS, list_fields
+from neox_code.config.finetuning import FinetuningConfig
 from neox_code.config.generation import GenerationConfig
 from neox_code.config.legacy_keys import OPTIMIZER_PARAMETERS
 from neox_code.config.model import ModelConfig
@@ -42,6 +43,7 @@ class NeoXConfig:
     optimizer: OptimizerConfig
     data: DataConfig
     training: TrainingConfig
+    finetuning: FinetuningConfig
     generation: GenerationConfig
     evaluation: EvaluationConfig
 
@@ -150,12 +152,23 @@ class NeoXConfig:
         if missing:
             raise ConfigError("\n".join(missing))
 
+    def for_finetuning(self) -> "NeoXConfig":
+        """Return the configuration of a fine-tuning: it loads only weights, and rows that share a sample are separated."""
+        is_packed = self.finetuning.pack_rows
+        return self.replace("finetune", finetune=True, reset_attention_mask=is_packed, reset_position_ids=is_packed)
+
+    def require_finetuning_keys(self) -> None:
+        """Raise ConfigError with all missing settings that fine-tuning needs."""
+        if missing := self.find_missing(FINETUNING_NEEDS):
+            raise ConfigError("\n".join(missing))
+
     def find_missing_data(self) -> list[str]:
-        """Return a message for each missing setting in DATA_NEEDS. CharLevelTokenizer needs no vocabulary."""
-        needs = dict(DATA_NEEDS)
-        if self.data.tokenizer_type == "CharLevelTokenizer":
-            del needs["vocab_file",]
-        return self.find_missing(needs)
+        """Return a message for each missing setting of the training data."""
+        return self.find_missing(DATA_NEEDS) + self.find_missing_vocabulary()
+
+    def find_missing_vocabulary(self) -> list[str]:
+        """Return a message if no vocabulary is set. CharLevelTokenizer needs none."""
+        return [] if self.data.tokenizer_type == "CharLevelTokenizer" else self.find_missing(VOCABULARY_NEEDS)
 
     def find_missing(self, needs: Mapping[tuple[str, ...], str]) -> list[str]:
         """Return the message of each need (alternative fields -> message) for which no field has a value."""
@@ -171,7 +184,7 @@ NESTED = ("optimizer_type", "zero_stage", "zero_optimization")
 LAUNCHER_SWITCHES = ("deepspeed_mpi", "deepspeed_slurm")
 """Former keys that set `launcher`."""
 
-TRAINING_NEEDS = {
+TRAINING_NEEDS: dict[tuple[str, ...], str] = {
     ("lr",): "lr is missing. Set optimizer.params.lr, or --set lr=6e-4.",
     ("train_iters",): "train_iters is missing. Set the number of optimizer steps, or --set train_iters=1000.",
     ("train_batch_size", "train_micro_batch_size_per_gpu"): (
@@ -180,10 +193,25 @@ TRAINING_NEEDS = {
 }
 """Alternative fields, of which training needs one -> the message if none is set."""
 
-DATA_NEEDS = {
+FINETUNING_NEEDS: dict[tuple[str, ...], str] = {
+    ("lr",): TRAINING_NEEDS["lr",],
+    ("train_iters", "num_epochs"): "neither num_epochs nor train_iters is set. Set one of them, such as --set num_epochs=3.",
+    ("train_batch_size", "train_micro_batch_size_per_gpu"): TRAINING_NEEDS["train_batch_size", "train_micro_batch_size_per_gpu"],
+    ("load",): "no base model is set. Name its folder before the configuration files, or set load to it.",
+    ("train_rows",): "train_rows is missing. Set it to files of rows, such as --set train_rows=rows.jsonl.",
+}
+"""The same for fine-tuning."""
+
+NEEDS = {"train": TRAINING_NEEDS, "finetune": FINETUNING_NEEDS}
+"""The same by command."""
+
+DATA_NEEDS: dict[tuple[str, ...], str] = {
     ("data_path", "train_data_paths"): (
         "training data: neither data_path nor train_data_paths is set. Add a file that sets one, such as configs/local_setup.yml."
     ),
+}
+
+VOCABULARY_NEEDS: dict[tuple[str, ...], str] = {
     ("vocab_file",): "vocab_file: it is not set. Set it to the vocabulary that the token files were made with.",
 }
 

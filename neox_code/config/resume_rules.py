@@ -46,11 +46,13 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
     SCHEDULE: (
         *("lr", "betas", "eps", "momentum", "dampening", "nesterov", "weight_decay", "gradient_clipping"),
         *("lr_decay_style", "lr_decay_iters", "lr_decay_fraction", "min_lr", "warmup", "train_iters", "train_seconds"),
-        *("reset_position_ids", "reset_attention_mask"),
+        *("reset_position_ids", "reset_attention_mask", "completion_only_loss"),
         *("hidden_dropout", "attention_dropout", "mask_padded_vocab", "eod_mask_loss", "fp16", "deepspeed_extra_args"),
     ),
     ORDER: (
         *("seed", "seq_length", "train_batch_size", "sample_order", "pack_impl"),
+        *("pack_rows", "long_rows", "bad_rows", "valid_share", "project_column"),
+        *("row_format", "row_template", "prompt_column", "completion_column", "text_column", "messages_column"),
         *("weight_by_num_documents", "weighted_sampler_alpha", "language_weights", "language_alpha", "directory_alpha"),
     ),
     NO_EFFECT: (
@@ -64,6 +66,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("data_path", "split", "data_cache_path", "num_workers", "valid_by_language"),
         *("train_data_paths", "valid_data_paths", "test_data_paths"),
         *("train_data_weights", "valid_data_weights", "test_data_weights"),
+        *("train_rows", "valid_rows", "test_rows", "num_epochs"),
         *("tokenizer_type", "vocab_file", "merge_file", "merge_file_reader", "newlines"),
         *("heldout_path", "heldout_split", "heldout_bytes_per_language"),
         *("log_interval", "gc_interval", "eval_interval", "eval_iters", "exit_interval", "exit_duration"),

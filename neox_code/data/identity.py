@@ -23,6 +23,9 @@ SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 64, 2**14
 """Number and bytes of the blocks of a .bin file that are hashed. They are at equal distances; a small file is hashed whole."""
 
 DATA_KEYS = ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths")
+ROW_KEYS = ("train_rows", "valid_rows", "test_rows")
+"""Keys of files of rows, whose identity is in the same form (neox_code/finetuning/token_rows.py)."""
+
 WEIGHT_KEYS = ("train_data_weights", "valid_data_weights", "test_data_weights")
 
 
@@ -138,7 +141,7 @@ def list_data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list
     """
     keys = ("sample_order", "split", "weights")
     changes = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
-    for key in DATA_KEYS:
+    for key in (*DATA_KEYS, *ROW_KEYS):
         old, new = before.get("files", {}).get(key, []), now.get("files", {}).get(key, [])
         if len(old) != len(new):
             changes.append(f"{key}: {len(old)} files -> {len(new)}")
@@ -153,7 +156,7 @@ def list_data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list
     return changes
 
 
-FIELDS_BY_MEANING = ("tokenizer_sha256", "tokens", "documents", "bytes", "idx_sha256", "bin_sample_sha256")
+FIELDS_BY_MEANING = ("tokenizer_sha256", "tokens", "documents", "bytes", "idx_sha256", "bin_sample_sha256", "sha256")
 """Fields of a file's identity in the order of comparison. If several fields differ, only the first is reported."""
 
 

@@ -1,6 +1,6 @@
 """Build the loaders that return this rank's batches. A resumed run calls `loaders.train.seek(consumed_samples)`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,9 +39,11 @@ class Reader(Dataset):
             return error
 
 
-def collate_or_pass_error(samples: list[Sample] | DataError, has_mask: bool) -> Batch | DataError:
+def collate_or_pass_error(
+    samples: list[Sample] | DataError, collate_samples: Callable[[Sequence[Sample]], Batch]
+) -> Batch | DataError:
     """Return the samples as a batch; return an error unchanged."""
-    return samples if isinstance(samples, DataError) else collate(samples, has_mask)
+    return samples if isinstance(samples, DataError) else collate_samples(samples)
 
 
 class BatchLoader:
@@ -50,7 +52,14 @@ class BatchLoader:
     The middle stages of a pipeline read no data and have no workers.
     """
 
-    def __init__(self, dataset: SampleDataset, micro_batch_size: int, grid: ParallelGrid, num_workers: int, has_mask: bool = True):
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        micro_batch_size: int,
+        grid: ParallelGrid,
+        num_workers: int,
+        collate_samples: Callable[[Sequence[Sample]], Batch] = collate,
+    ):
         self.dataset = dataset
         self.sampler = ConsecutiveSampler(len(dataset), micro_batch_size, grid.data_rank, grid.data_size)
         is_read = grid.pipeline_stage in (0, grid.pipeline_size - 1)
@@ -59,7 +68,7 @@ class BatchLoader:
             batch_sampler=self.sampler,
             num_workers=num_workers if is_read else 0,
             persistent_workers=is_read and num_workers > 0,
-            collate_fn=partial(collate_or_pass_error, has_mask=has_mask),
+            collate_fn=partial(collate_or_pass_error, collate_samples=collate_samples),
             pin_memory=grid.device.type == "cuda",
             worker_init_fn=ignore_group_signals,
         )
@@ -145,8 +154,9 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
     if data.valid_by_language and training.eval_iters:
         found = build_validation_languages(data, config.model.sample_length, tokenizer, training.seed, choose_cache_folder(config))
     joined, ranges = join_languages(found, sizes.train_batch_size, training.eval_iters)
+    collate_samples = partial(collate, has_mask=has_mask)
     train, valid, test, languages = (
-        BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers, has_mask) if dataset is not None else None
+        BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers, collate_samples) if dataset is not None else None
         for dataset in (*datasets, joined)
     )
     if train is None:

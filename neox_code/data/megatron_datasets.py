@@ -103,13 +103,18 @@ class TokenSource:
     part: tuple[float, float] = (0.0, 1.0)
 
 
-class SampleDataset(Protocol):
-    """Samples by index. `extend` lengthens the dataset to at least `num_samples`, if earlier samples would stay the same."""
+class SampleSequence(Protocol):
+    """Samples by index, with the parts of documents in each."""
 
-    def extend(self, num_samples: int) -> None: ...
     def list_parts(self, index: int) -> list[DocumentPart]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...
+
+
+class SampleDataset(SampleSequence, Protocol):
+    """Samples that can be lengthened: `extend` makes at least `num_samples`, if earlier samples would stay the same."""
+
+    def extend(self, num_samples: int) -> None: ...
 
 
 def build_datasets(
@@ -417,9 +422,9 @@ class EpochSamples(Dataset):
     of a longer epoch are skipped, and a shorter epoch begins again.
     """
 
-    def __init__(self, build_epoch: Callable[[int], Windows | PackedSamples], num_samples: int):
+    def __init__(self, build_epoch: Callable[[int], SampleSequence], num_samples: int):
         self.build_epoch = build_epoch
-        self.epochs: dict[int, Windows | PackedSamples] = {}
+        self.epochs: dict[int, SampleSequence] = {}
         self.samples_per_epoch = len(self.make_epoch(0))
         if not self.samples_per_epoch:
             raise DataError("a token file has only empty documents, and pack_impl best_fit makes no row of them. Remove the file.")
@@ -432,7 +437,7 @@ class EpochSamples(Dataset):
     def __len__(self) -> int:
         return self.num_epochs * self.samples_per_epoch
 
-    def find(self, index: int) -> tuple[Windows | PackedSamples, int]:
+    def find(self, index: int) -> tuple[SampleSequence, int]:
         """Return the epoch of a sample and the sample's index in it."""
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
@@ -448,7 +453,7 @@ class EpochSamples(Dataset):
         epoch, place = self.find(index)
         return epoch.list_parts(place)
 
-    def make_epoch(self, number: int) -> Windows | PackedSamples:
+    def make_epoch(self, number: int) -> SampleSequence:
         """Return the samples of one epoch. A share with fewer tokens than a window is repeated as often as needed."""
         if number not in self.epochs:
             while len(self.epochs) >= EPOCHS_IN_MEMORY:

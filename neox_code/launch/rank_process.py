@@ -5,16 +5,19 @@ run_and_exit(main, sys.argv[1:])            # the same, and the process ends at 
 """
 
 import atexit
+import logging
 import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
 from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, format_remedy, run_command
+from neox_code.launch.hosts import find_visible_gpus
 from neox_code.processes.error_report import report_error, reports_lost_peer
 from neox_code.processes.parent import die_with_parent
 from neox_code.processes.procfs import read_start_time
@@ -30,6 +33,17 @@ CONSEQUENCE_SECONDS = 3.0
 of the rank that failed first, and ends this rank."""
 
 POLL_SECONDS = 0.5
+
+
+def prepare_imports() -> None:
+    """Set what DeepSpeed and megatron-core read when they are imported; otherwise they print warnings about a missing GPU.
+
+    Our launcher sets DS_ACCELERATOR in the ranks' environment; other launchers do not.
+    """
+    if not find_visible_gpus():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    warnings.filterwarnings("ignore", "Transformer", UserWarning)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns about a missing CUDA toolkit
 
 
 def run_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:

@@ -137,12 +137,14 @@ def make_training_rows(
 ) -> list[Row]:
     """Return the rows on the work of a step (`flops` per token, `samples`), the layout, and the memory of the fullest GPU."""
     model = config.model
-    steps, tokens = config.training.train_iters or 0, samples * model.sample_length
+    steps, tokens, epochs = config.training.train_iters or 0, samples * model.sample_length, config.finetuning.num_epochs
     product = f"micro batch {layout.micro_batch_size} * accumulation {layout.accumulation_steps} * data {layout.data_size}"
     return [
         ("FLOPs per token", f"{flops:.4g}", "forward and backward"),
         ("tokens per step", f"{tokens:,}", f"{samples:,} samples ({product}) of {model.sample_length:,} tokens"),
-        ("tokens in all", f"{tokens * steps:,}", f"{steps:,} steps, {flops * tokens * steps:.4g} FLOPs"),
+        ("tokens in all", f"{tokens * steps:,}", f"{steps:,} steps, {flops * tokens * steps:.4g} FLOPs")
+        if epochs is None
+        else ("epochs", f"{epochs:g}", "of the rows, which are read when the run starts"),
         ("# layout", "", ""),
         ("ranks", str(world.ranks), f"{format_shape(layout)} (pipeline * tensor * data): {world.reason}"),
         ("# memory per GPU", "", ""),

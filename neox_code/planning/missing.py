@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Container, Iterator
 from pathlib import Path
 
+from neox_code.config.command_line import LAYOUT_COMMANDS
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, LaunchError
 from neox_code.launch.hosts import MISSING, find_resources, find_visible_gpus, is_this_machine
@@ -29,6 +30,7 @@ WITHOUT_PART = (
 
 FILES = {
     "train": (*((key, TOKENS) for key in ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths")), *VOCABULARY),
+    "finetune": (*((key, ("",)) for key in ("load", "train_rows", "valid_rows", "test_rows")), *VOCABULARY),
     "generate": (("load", ("",)), *VOCABULARY, ("sample_input_file", ("",))),
     "serve": (("load", ("",)), *VOCABULARY),
     "lsp": (("load", ("",)), *VOCABULARY),
@@ -65,7 +67,7 @@ def find_remedy(key: str, script: str, config: NeoXConfig) -> str:
 
 def list_all_missing(config: NeoXConfig, script: str) -> list[str]:
     """Return a sentence for everything that is missing on this machine."""
-    training = (*check_fp16_gpu(config), *(list(check_hosts(config)) or check_gpus(config))) if script == "train" else ()
+    training = (*check_fp16_gpu(config), *(list(check_hosts(config)) or check_gpus(config))) if script in LAYOUT_COMMANDS else ()
     return [
         *list_unset_keys(config, script),
         *find_missing_files(config, script),
@@ -77,7 +79,7 @@ def list_all_missing(config: NeoXConfig, script: str) -> list[str]:
 
 def list_blocking_problems(config: NeoXConfig, script: str) -> list[str]:
     """Return a sentence for each missing file, package, host or setting that the command needs."""
-    if script != "train":
+    if script not in LAYOUT_COMMANDS:
         return [*find_missing_files(config, script), *find_missing_packages(config)]
     optional = set(find_unused_splits(config))
     here = (*find_missing_files(config, script, optional), *find_missing_packages(config)) if is_host_of_run(config) else ()
@@ -101,7 +103,11 @@ def is_host_of_run(config: NeoXConfig) -> bool:
 
 
 def list_unset_keys(config: NeoXConfig, script: str) -> list[str]:
-    return [*config.find_missing_data(), *check_merge_file(config)] if script == "train" else []
+    """Return a sentence for each key that a training needs and that is not set."""
+    if script not in LAYOUT_COMMANDS:
+        return []
+    unset = config.find_missing_data() if script == "train" else config.find_missing_vocabulary()
+    return [*unset, *check_merge_file(config)]
 
 
 def check_merge_file(config: NeoXConfig) -> Iterator[str]:

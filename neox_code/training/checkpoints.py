@@ -261,12 +261,15 @@ SECONDS_AFTER_A_CRASH = 5.0
 """Seconds to wait for a save of a run that failed: the other ranks may have ended."""
 
 
-def open_checkpoints(config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid) -> Checkpoints:
+def open_checkpoints(
+    config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid, data: Mapping[str, Any] | None = None
+) -> Checkpoints:
     """Return the checkpoints of this run. Rank 0 finds the first checkpoint and compares it with the configuration.
 
-    Raise CheckpointError or ConfigError if the run cannot begin (see `checkpoint.resume`).
+    `data` is the identity of the training data; None: that of the configured token files. Raise CheckpointError or ConfigError if
+    the run cannot begin (see `checkpoint.resume`).
     """
-    start, config, record, changes = run_on_rank_zero(lambda: find_resume_point(config, tokenizer, sizes, grid))
+    start, config, record, changes = run_on_rank_zero(lambda: find_resume_point(config, tokenizer, sizes, grid, data))
     training = config.training
     if training.save_huggingface and training.save and start.folder and start.is_in_folder(training.save) and is_rank_zero():
         write_hugging_face_copy(start.folder)  # a run that was killed between the checkpoint and this folder
@@ -295,7 +298,7 @@ def write_hugging_face_copy(folder: Path) -> None:
 
 
 def find_resume_point(
-    config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid
+    config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid, data: Mapping[str, Any] | None = None
 ) -> tuple[Start, NeoXConfig, RunRecord, list[str]]:
     """Return the run's start, its configuration, the record for its checkpoints, and the changes since the start's checkpoint.
 
@@ -318,7 +321,7 @@ def find_resume_point(
     if scored_rows > padded:  # a model of others has more padding
         layout["padded_vocab_size"] = -(-scored_rows // grid.tensor_size) * grid.tensor_size
         start = find_start(training, layout, values)
-    data = read_data_identity(config.data)
+    data = dict(data or read_data_identity(config.data))
     changes = list_changes(start, layout, config, values, data)
     state = start.record.state if start.record and not start.resets else {"iteration": start.iteration}
     record = RunRecord(

@@ -229,7 +229,8 @@ class Run:
     def maybe_evaluate(self, name: str, loader: BatchLoader | None) -> None:
         """Log the loss on validation or test data (`name`), if there is a loader and `eval_iters` is not 0."""
         if loader is not None and self.config.training.eval_iters:
-            self.evaluate_batches(name, loader, self.config.training.eval_iters)
+            count = min(self.config.training.eval_iters, len(loader.dataset) // self.sizes.train_batch_size)
+            self.evaluate_batches(name, loader, count)
 
     def evaluate_languages(self) -> None:
         """Log the loss on the validation data of each language, with `valid_by_language`."""
