@@ -2,11 +2,13 @@
 
     SAVE/latest                                   text: "global_step1000"
     SAVE/configs/NAME.yml                         the configuration files of the run; merged.yml has them all in one
+    SAVE/adapter/                                 the newest adapter, of a run that trains one
     SAVE/.train.lock                              held by the run that writes here
     SAVE/global_step1000/
         configs/NAME.yml                          the same, at the time of this checkpoint
         run.json                                  the record of the run, compared at a resume: see checkpoint.record
         tokenizer/NAME                            the files of the vocabulary
+        adapter/                                  an adapter in PEFT's format, instead of weights: only what was added to a base
         huggingface/                              the same model for transformers and vLLM, with `save_huggingface`
         layer_LL-model_TT-model_states.pt         weights of layer LL on tensor rank TT        (pipe_parallel_size >= 1)
         mp_rank_MM_model_states.pt                training state; without a pipeline also all weights of tensor rank MM
@@ -43,6 +45,7 @@ MOST_NAME_BYTES = 1000
 RUN_RECORD = "run.json"
 UNIVERSAL_FOLDER = "zero"
 VOCABULARY_FOLDER = "tokenizer"
+ADAPTER_FOLDER, ADAPTER_CONFIG = "adapter", "adapter_config.json"
 HUGGING_FACE_FOLDER = "huggingface"
 TRAINING_LOCK = ".train.lock"
 
@@ -126,6 +129,11 @@ def require_whole_weights(folder: Path) -> None:
             "cannot be loaded without the optimizer state. Only the same run can resume: set zero_optimization.stage to 3, use the "
             "same number of ranks, and remove finetune and no_load_optim."
         )
+
+
+def is_adapter_checkpoint(folder: Path) -> bool:
+    """Return True if a checkpoint holds only what was added to a base."""
+    return (folder / ADAPTER_FOLDER / ADAPTER_CONFIG).is_file()
 
 
 def list_checkpoints(save: str | Path) -> dict[int, Path]:

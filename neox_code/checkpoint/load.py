@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
+import torch
 from deepspeed import DeepSpeedEngine
 from deepspeed.runtime.zero.utils import ZeRORuntimeException
 
 from neox_code.checkpoint.buffers import sum_row_biases
 from neox_code.checkpoint.consistency import check_size
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
-from neox_code.checkpoint.layout import find_configuration, has_zero_3_files, is_universal, list_model_files
+from neox_code.checkpoint.layout import (
+    find_configuration,
+    has_zero_3_files,
+    is_adapter_checkpoint,
+    is_universal,
+    list_model_files,
+    model_file,
+)
 from neox_code.checkpoint.optimizer_state import SavedSizes, load_optimizer_state, read_optimizer_state
 from neox_code.checkpoint.record import is_count
 from neox_code.checkpoint.resume import Start
@@ -33,7 +41,9 @@ def require_loadable(start: Start, model: ModelConfig) -> None:
     folder = start.folder
     if folder is None:
         return
-    if has_zero_3_files(folder):
+    if is_adapter_checkpoint(folder):
+        pass  # its shapes are compared when they are loaded, and the base is another folder
+    elif has_zero_3_files(folder):
         check_size(folder, model)
     else:
         read_weights(folder, model, names_only=True)
@@ -49,6 +59,8 @@ def load_checkpoint(engine: Any, start: Start, model: ModelConfig, vocab_size: i
     folder = start.folder
     if folder is None:
         return {}
+    if not isinstance(engine, DeepSpeedEngine) and engine.config.adapter.keeps_base:
+        return load_trained_parameters(engine, start, model, vocab_size, grid)
     if not start.loads_optimizer:
         load_weights_alone(engine, folder, model, vocab_size, grid)
         if start.resets:
@@ -100,6 +112,34 @@ def load_resharded(engine: Any, start: Start, model: ModelConfig, vocab_size: in
         log.info("%s was written %s%s: its optimizer state is resharded", folder, writer, stage)
     else:
         log.info("loaded %s", folder)
+    return state
+
+
+def load_trained_parameters(engine: Any, start: Start, model: ModelConfig, vocab_size: int, grid: ParallelGrid) -> dict[str, Any]:
+    """Load the parameters that were added to a base; a start from the base itself, which is loaded already, has none."""
+    folder = start.folder
+    assert folder is not None
+    if not is_adapter_checkpoint(folder):
+        return {}
+    states = read_optimizer_state(folder, model) if start.loads_optimizer else None
+    content = load_file(model_file(folder, 0)).get("module") or {}
+    with torch.no_grad():
+        for name, parameter in engine.module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if name not in content or content[name].shape != parameter.shape:
+                raise CheckpointError(
+                    f"{folder} has no {name} of shape {tuple(parameter.shape)}. Use the configuration that wrote it."
+                )
+            parameter.copy_(content[name])
+    if states is None:
+        engine.refresh_fp32_params()
+    else:
+        load_optimizer_state(engine, states, model, vocab_size, grid)
+    state = load_client_state(folder)
+    for key in ENGINE_COUNTS:
+        setattr(engine, key, int(state.get(key, 0)))
+    log.info("loaded the adapter of %s", folder)
     return state
 
 

@@ -43,13 +43,16 @@ class PlainLayout:
     grid: ParallelGrid
     model: ModelConfig
     has_layer_files: bool
+    keeps_base: bool
+    """True: the files hold the trained parameters alone, which were added to a base."""
     is_bf16: bool
     gradient_clipping: float
 
     @classmethod
     def from_config(cls, config: NeoXConfig, grid: ParallelGrid) -> "PlainLayout":
-        model, has_layer_files = config.model, config.parallelism.pipe_parallel_size > 0
-        return cls(grid, model, has_layer_files, model.precision == "bfloat16", config.optimizer.gradient_clipping)
+        model, keeps_base = config.model, config.adapter.keeps_base
+        has_layer_files = config.parallelism.pipe_parallel_size > 0 and not keeps_base
+        return cls(grid, model, has_layer_files, keeps_base, model.precision == "bfloat16", config.optimizer.gradient_clipping)
 
 
 def write_plain_files(engine: Any, folder: Path, client_state: Mapping[str, Any], layout: PlainLayout) -> None:
@@ -61,6 +64,9 @@ def write_plain_files(engine: Any, folder: Path, client_state: Mapping[str, Any]
         if layout.has_layer_files:
             for index, layer in engine.module.sequential.items():
                 save(copy_views(engine, layer.state_dict()), str(get_layer_path(folder, int(index), grid.tensor_rank)))
+        elif layout.keeps_base:
+            trained = {name: value.detach() for name, value in engine.module.named_parameters() if value.requires_grad}
+            weights = copy_views(engine, trained)
         else:
             weights = copy_views(engine, engine.module.state_dict())
         state = make_model_state(engine, layout) | {"module": weights or None} | dict(client_state)

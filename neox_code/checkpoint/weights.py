@@ -19,10 +19,12 @@ from torch import nn
 from neox_code.checkpoint.consistency import check_arguments, check_entry, check_names, check_size, check_value
 from neox_code.checkpoint.hugging_face import make_hugging_face_readers
 from neox_code.checkpoint.layout import (
+    ADAPTER_FOLDER,
     MERGED_CONFIG,
     RUN_RECORD,
     WHOLE_MODEL_NAME,
     find_configuration,
+    is_adapter_checkpoint,
     is_hugging_face_model,
     is_universal,
     is_written_by_this_package,
@@ -134,6 +136,9 @@ def read_and_check(folder: Path, name: str, model: ModelConfig, read: Callable[[
 
 def open_weights(folder: Path, model: ModelConfig, names_only: bool = False) -> "LazyWeights":
     """Return the weights of a checkpoint of any format. Their names are not compared with those of the model."""
+    if is_adapter_checkpoint(folder):
+        place = folder / ADAPTER_FOLDER
+        raise CheckpointError(f"{folder} holds an adapter and not a model. Load its base, with --set adapters={place}.")
     if is_hugging_face_model(folder):
         return LazyWeights(make_hugging_face_readers(folder, model), description="is a Hugging Face model")
     if is_universal(folder):

@@ -86,6 +86,11 @@ CONDITIONS = (
         is_set("eval_tasks"),
         "it counts only with eval_tasks",
     ),
+    Condition(
+        "lora_alpha use_rslora use_dora lora_dropout lora_target_modules loraplus_lr_ratio",
+        is_set("lora_rank"),
+        "it counts only with lora_rank",
+    ),
     Condition("num_samples", has_value("text_gen_type", "unconditional", None), "it counts only with text_gen_type: unconditional"),
     Condition("sample_input_file", has_value("text_gen_type", "input-file", None), "it counts only with text_gen_type: input-file"),
     Condition("sample_output_file", lambda values: values["text_gen_type"] != "interactive", "answers to typed prompts are shown"),

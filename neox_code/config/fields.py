@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from neox_code.config.adapter import AdapterConfig
 from neox_code.config.data import DataConfig
 from neox_code.config.evaluation import EvaluationConfig
 from neox_code.config.finetuning import FinetuningConfig
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Any] = {
     "data": DataConfig,
     "training": TrainingConfig,
     "finetuning": FinetuningConfig,
+    "adapter": AdapterConfig,
     "generation": GenerationConfig,
     "evaluation": EvaluationConfig,
 }

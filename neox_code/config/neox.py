@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from neox_code.config.adapter import AdapterConfig
 from neox_code.config.assembly import DEFAULT, Assigned, Draft, IgnoredSetting, format_setting
 from neox_code.config.checks import find_value_problems
 from neox_code.config.conditional_keys import find_keys_without_effect
@@ -44,6 +45,7 @@ class NeoXConfig:
     data: DataConfig
     training: TrainingConfig
     finetuning: FinetuningConfig
+    adapter: AdapterConfig
     generation: GenerationConfig
     evaluation: EvaluationConfig
 

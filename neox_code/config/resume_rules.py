@@ -42,12 +42,17 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("pos_emb", "rotary_pct", "rotary_emb_base", "attention_config", "apply_query_key_layer_scaling"),
         *("use_bias_in_attn_linear", "use_bias_in_mlp"),
     ),
-    OPTIMIZER_STATE: ("optimizer_type", "use_bnb_optimizer", "precision"),
+    OPTIMIZER_STATE: (
+        *("optimizer_type", "use_bnb_optimizer", "precision"),
+        *("lora_rank", "lora_alpha", "use_rslora", "use_dora", "lora_target_modules", "base_bits"),
+        *("frozen_layers", "frozen_modules", "trained_token_rows", "first_trained_token_row", "loraplus_lr_ratio"),
+    ),
     SCHEDULE: (
         *("lr", "betas", "eps", "momentum", "dampening", "nesterov", "weight_decay", "gradient_clipping"),
         *("lr_decay_style", "lr_decay_iters", "lr_decay_fraction", "min_lr", "warmup", "train_iters", "train_seconds"),
         *("reset_position_ids", "reset_attention_mask", "completion_only_loss"),
         *("hidden_dropout", "attention_dropout", "mask_padded_vocab", "eod_mask_loss", "fp16", "deepspeed_extra_args"),
+        *("lora_dropout", "neftune_noise_alpha"),
     ),
     ORDER: (
         *("seed", "seq_length", "train_batch_size", "sample_order", "pack_impl"),
@@ -73,7 +78,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("max_skipped_steps", "max_spike_steps", "max_rewinds", "profile", "profile_step_start", "profile_step_stop"),
         *("save", "load", "iteration", "finetune", "no_load_optim"),
         *("checkpoint_factor", "checkpoint_scale", "checkpoint_interval_seconds", "extra_save_iters", "keep_last_n_checkpoints"),
-        *("max_unsaved_steps", "save_huggingface"),
+        *("max_unsaved_steps", "save_huggingface", "adapters"),
         *("tensorboard_dir", "metrics_file", "log_dir", "peak_theoretical_tflops"),
         *("use_wandb", "wandb_project", "wandb_group", "wandb_run_name", "wandb_team", "use_trackio", "trackio_project"),
         *(field.name for section in (GenerationConfig, EvaluationConfig) for field in dataclasses.fields(section)),

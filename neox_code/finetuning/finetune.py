@@ -1,5 +1,6 @@
 """Fine-tuning from start to end, beside `training/pretrain.py`: rows in place of token files, and the weights of a base model."""
 
+from neox_code.adapters.attach import prepare_adapters
 from neox_code.config.neox import NeoXConfig
 from neox_code.finetuning.row_loaders import build_row_loaders, count_steps, read_row_data
 from neox_code.launch.stop_signals import StopRequest
@@ -53,6 +54,7 @@ def finetune(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
         layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed, form=form)
         loss = WeightedLoss(make_vocab_shard(checkpoints.scored_rows, padded, grid))
         module = build_module(layers, loss, config, grid)
+        prepare_adapters(module, config, tokenizer.vocab_size, grid)
         optimizer = build_optimizer(config.optimizer, module.parameters())
         engine = build_engine(module, optimizer, config, sizes, grid)
         state = checkpoints.resume(engine, loaders)

@@ -38,6 +38,18 @@ def sum_gradients(parameter: torch.Tensor, group: ProcessGroup | None) -> torch.
     return parameter if group is None or group.size() == 1 else SumOfGradients.apply(parameter, group)
 
 
+class SumOverRanks(torch.autograd.Function):
+    """The sum of a tensor over the ranks of a group, each of which goes on with the whole: every rank has the whole gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+        return all_reduce(tensor.to(torch.float32, copy=True), group).to(tensor.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient, None
+
+
 def gather_parts(part: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
     """Return the parts of all ranks of the group, one below the other: [S / ranks, ...] -> [S, ...]."""
     whole = part.new_empty((part.shape[0] * group.size(), *part.shape[1:]))

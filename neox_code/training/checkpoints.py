@@ -17,21 +17,28 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from neox_code.adapters.attach import find_base
+from neox_code.adapters.files import encode_peft_config, make_peft_config, make_sample, write_adapter
 from neox_code.checkpoint.engine_files import call_before_update, collect_files
 from neox_code.checkpoint.layout import (
+    ADAPTER_CONFIG,
+    ADAPTER_FOLDER,
     HUGGING_FACE_FOLDER,
     MERGED_CONFIG,
     TRAINING_LOCK,
     VOCABULARY_FOLDER,
     make_partial_step_name,
     make_step_name,
+    model_file,
 )
 from neox_code.checkpoint.load import load_checkpoint, require_loadable
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.checkpoint.record import SCORED_ROWS, RunRecord
 from neox_code.checkpoint.resume import Start, check_start, find_start, list_changes
 from neox_code.checkpoint.save import PendingSave, SaveFailure, prepare_save
+from neox_code.checkpoint.serialization import load_file
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
+from neox_code.checkpoint.weights import read_weights
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.derive import BatchSizes, compute_padded_vocab_size
 from neox_code.config.neox import NeoXConfig
@@ -41,7 +48,7 @@ from neox_code.data.identity import read_data_identity
 from neox_code.data.loaders import Loaders
 from neox_code.data.order_log import record_move
 from neox_code.errors import NeoXError
-from neox_code.files import folder_lock
+from neox_code.files import folder_lock, read_json
 from neox_code.logs import get_logger, is_rank_zero
 from neox_code.pages.number_formats import format_size
 from neox_code.parallel.collectives import is_true_on_any_rank, run_on_rank_zero
@@ -192,7 +199,7 @@ class Checkpoints:
             record,
             self.companions,
             training.keep_last_n_checkpoints,
-            write_hugging_face_copy if training.save_huggingface else lambda folder: None,
+            self.write_copies,
         )
         self.last_save = time.monotonic()
         self.waited_seconds = self.last_save - begin
@@ -200,6 +207,13 @@ class Checkpoints:
             call_before_update(engine, self.wait_for_copies)
         else:
             self.wait_for_copies()
+
+    def write_copies(self, folder: Path) -> None:
+        """Write a checkpoint's model or adapter in the formats of others."""
+        if self.config.adapter.keeps_base:
+            write_adapter_copies(folder, self.config)
+        elif self.config.training.save_huggingface:
+            write_hugging_face_copy(folder)
 
     def wait_for_copies(self) -> None:
         """Wait until the pending save needs the engine's tensors no more."""
@@ -282,7 +296,7 @@ def open_checkpoints(
         record,
         changes,
         model_arguments=make_model_arguments(config, record.layout["padded_vocab_size"]),
-        companions=read_companion_files(config) if is_rank_zero() else {},
+        companions=read_companion_files(config, tokenizer.vocab_size) if is_rank_zero() else {},
     )
 
 
@@ -295,6 +309,18 @@ def write_hugging_face_copy(folder: Path) -> None:
         convert(folder, output, "huggingface", ConversionOptions())
     except Exception as error:  # the checkpoint itself is whole, whatever failed
         log.warning("%s was not written: %s: %s", output, type(error).__name__, error)
+
+
+def write_adapter_copies(folder: Path, config: NeoXConfig) -> None:
+    """Write a checkpoint's adapter in PEFT's format into the checkpoint, and as the newest into the folder of the run."""
+    try:
+        content = load_file(model_file(folder, 0))["module"]
+        described = read_json(folder / ADAPTER_FOLDER / ADAPTER_CONFIG)
+        sample = make_sample(config.model, read_weights(find_base(config), config.model).__getitem__)
+        for place in (folder / ADAPTER_FOLDER, folder.parent / ADAPTER_FOLDER):
+            write_adapter(place, described, config.model, content, sample)
+    except (OSError, NeoXError) as error:  # the checkpoint itself is whole
+        log.warning("the adapter of %s was not written: %s", folder, error)
 
 
 def find_resume_point(
@@ -358,10 +384,12 @@ def lock_save_folder(save: str | None) -> Iterator[None]:
         yield
 
 
-def read_companion_files(config: NeoXConfig) -> dict[str, bytes]:
+def read_companion_files(config: NeoXConfig, vocab_size: int) -> dict[str, bytes]:
     """Return path in a checkpoint -> current content, for the run's configuration and vocabulary files."""
     files = {f"configs/{Path(source).name}": Path(source).read_bytes() for source in config.sources}
     files |= {f"configs/{MERGED_CONFIG}": config.to_yaml().encode(), MODEL_FILE: make_model_file(config)}
+    if config.adapter.keeps_base:
+        files[f"{ADAPTER_FOLDER}/{ADAPTER_CONFIG}"] = encode_peft_config(make_peft_config(config, vocab_size))
     return files | {f"{VOCABULARY_FOLDER}/{name}": path.read_bytes() for name, path in find_vocabulary_files(config.data).items()}
 
 

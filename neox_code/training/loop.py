@@ -165,7 +165,7 @@ class Run:
         training, model = self.config.training, self.config.model
         rate = self.compute_rate(updates)
         set_rate(self.engine, rate, self.compute_rate(updates - 1) if self.unread else rate)
-        if model.hidden_dropout or model.attention_dropout:
+        if model.hidden_dropout or model.attention_dropout or self.config.adapter.is_random:
             seed_dropout(training.seed, self.grid, self.state.iteration)
         read = self.step(self.engine, batches, self.grid)
         describe_documents = partial(

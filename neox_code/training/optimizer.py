@@ -86,14 +86,18 @@ class Lion(torch.optim.Optimizer):
 
 
 def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
-    """Return two parameter groups: matrices with weight decay, and vectors (biases, norms) without weight decay."""
-    matrices: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
+    """Return the parameter groups: matrices with weight decay, and vectors (biases, norms) without weight decay.
+
+    Parameters with an attribute `lr_ratio` are groups of their own: their learning rate is the scheduled one times `lr_ratio`.
+    """
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for parameter in parameters:
         if parameter.requires_grad:
-            (matrices if parameter.dim() > 1 else vectors).append(parameter)
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+            groups.setdefault((parameter.dim() < 2, getattr(parameter, "lr_ratio", 1.0)), []).append(parameter)
+    return [
+        {"params": groups[is_vector, ratio], "weight_decay": 0.0 if is_vector else weight_decay, "lr_ratio": ratio}
+        for is_vector, ratio in sorted(groups)
+    ]
 
 
 def build_eight_bit_optimizer(groups: list[dict], name: str, settings: Mapping[str, Any]) -> torch.optim.Optimizer:

@@ -130,7 +130,7 @@ class PlainEngine:
         """Set the learning rate of the next step: `rate_after_skip` if the last step was skipped, which the host may not know."""
         on_device = torch.where(self.is_skipped > 0, rate_after_skip, rate) if self.is_whole else rate
         for settings in self.optimizer.param_groups:
-            settings["lr"] = on_device
+            settings["lr"] = on_device * settings.get("lr_ratio", 1.0)
 
     def sum_squares(self) -> torch.Tensor:
         """Return the sum of the squared gradients of this rank's part: an fp64 scalar. Over all ranks, each parameter counts once.

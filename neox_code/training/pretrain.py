@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from neox_code.adapters.attach import prepare_adapters
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.remarks import list_remarks
 from neox_code.data.loaders import build_loaders
@@ -53,6 +54,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
         layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed, form=form)
         loss = WeightedLoss(make_vocab_shard(checkpoints.scored_rows, padded, grid))
         module = build_module(layers, loss, config, grid)
+        prepare_adapters(module, config, tokenizer.vocab_size, grid)
         optimizer = build_optimizer(config.optimizer, module.parameters())
         engine = build_engine(module, optimizer, config, sizes, grid)
         state = checkpoints.resume(engine, loaders)
