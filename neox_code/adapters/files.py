@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from neox_code.adapters.attach import choose_targets, list_linear_rows, list_mod
 from neox_code.adapters.low_rank import LowRank, LowRankSettings
 from neox_code.checkpoint.foreign_names import OUTSIDE
 from neox_code.checkpoint.layout import ADAPTER_CONFIG
-from neox_code.checkpoint.weights import EMBEDDING
+from neox_code.checkpoint.weights import EMBEDDING, LazyWeights
 from neox_code.config.hugging_face import find_nearest_architecture, read_json_object
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -198,6 +199,17 @@ def read_adapter(folder: Path, model: ModelConfig) -> Adapter:
             parameter.data.copy_(found)
         changes[ours] = change.requires_grad_(False).eval()
     return Adapter(folder, changes, rows, sample)
+
+
+def merge_weights(weights: LazyWeights, adapter: Adapter, base: Path, model: ModelConfig) -> LazyWeights:
+    """Return the weights of a base with the adapter. Raise CheckpointError if it is an adapter for another base."""
+    adapter.require_base(base, model, weights.__getitem__)
+
+    def read(name: str) -> torch.Tensor:
+        return adapter.merge(name, weights[name])
+
+    description = f"{weights.description}, with the adapter {adapter.folder}"
+    return LazyWeights({name: partial(read, name) for name in weights}, weights.tensor_size, description)
 
 
 def split_name(name: str) -> tuple[str, str | None]:

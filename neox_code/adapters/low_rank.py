@@ -195,6 +195,12 @@ class LowRank(nn.Module):
         first, second = (matrix.detach().clone() for matrix in self.own_matrices())
         self.fixed = (first, second, self.compute_gain(linear, first, second) if self.settings.use_dora else None)
 
+    def move(self, device: torch.device) -> None:
+        """Move what `fix` has kept to a device."""
+        assert self.fixed is not None
+        first, second, gain = self.fixed
+        self.fixed = (first.to(device), second.to(device), None if gain is None else gain.to(device))
+
     @torch.no_grad()
     def merge(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the whole weight [O, I] with this adapter, in its type; computed in fp32."""

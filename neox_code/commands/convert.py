@@ -2,6 +2,7 @@
 
 ./deepy.py convert checkpoints model --to huggingface
 ./deepy.py convert checkpoints model.gguf --to gguf --dtype q8_0
+./deepy.py convert checkpoints model --to huggingface --merge-adapter checkpoints/kotlin/adapter
 ./deepy.py convert pythia-410m checkpoints/pythia --to neox --model-parallel-size 2
 
 SOURCE is the folder of a checkpoint of this package or of GPT-NeoX, or of a model of Hugging Face; its format is recognized. OUTPUT
@@ -58,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
         metavar="GB",
         help=f"huggingface: largest file of weights (default: {BYTES_PER_SHARD / 1e9:g})",
     )
+    parser.add_argument("--merge-adapter", type=parse_path, metavar="DIR", help="add an adapter in PEFT's format to the weights")
     parser.add_argument("--push", metavar="REPOSITORY", help="huggingface: upload the folder to OWNER/MODEL on the Hub")
     parser.add_argument(
         "--model-parallel-size", type=parse_positive_integer, metavar="T", help="neox: tensor-parallel ranks (default: 1)"
@@ -77,6 +79,7 @@ def main(argv: Sequence[str]) -> int:
     options = ConversionOptions(
         words.dtype,
         int(words.shard_size * 1e9) if words.shard_size else BYTES_PER_SHARD,
+        words.merge_adapter,
         words.model_parallel_size or 1,
         1 if words.pipe_parallel_size is None else words.pipe_parallel_size,
     )

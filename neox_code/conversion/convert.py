@@ -7,9 +7,11 @@ A conversion that fails leaves nothing behind: files are written to a temporary 
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from neox_code.adapters.files import merge_weights, read_adapter
 from neox_code.checkpoint.layout import is_hugging_face_model
 from neox_code.conversion.gguf import write_gguf
 from neox_code.conversion.huggingface import write_hugging_face
@@ -46,7 +48,11 @@ def convert(
             f"--dtype {options.dtype} is a type of GGUF alone, not of {form}. Add --to gguf, or choose another --dtype."
         )
     require_new_path(output)
-    write_model(open_source(path, iteration, overrides), output, form, options)
+    source = open_source(path, iteration, overrides)
+    if options.adapter is not None:
+        adapter = read_adapter(options.adapter, source.model)
+        source = replace(source, weights=merge_weights(source.weights, adapter, source.folder, source.model))
+    write_model(source, output, form, options)
 
 
 def choose_format(source: ModelSource) -> str:

@@ -1,6 +1,7 @@
 """The options of a conversion."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 DTYPES = ("fp32", "fp16", "bfloat16")
 QUANTIZED = ("q8_0", "q4_0")
@@ -16,6 +17,9 @@ class ConversionOptions:
 
     shard_bytes: int = BYTES_PER_SHARD
     """Maximum size in bytes of a file of weights."""
+
+    adapter: Path | None = None
+    """Folder of an adapter for the model, whose weights are added to the model's."""
 
     model_parallel_size: int = 1
     pipe_parallel_size: int = 1

@@ -182,27 +182,32 @@ class Engine:
         changed = self.end_early()
         self.start_rows()
         rows, counts = self.plan_pass()
-        if rows:
-            caches = [row.cache for row in rows if row.cache is not None]
-            begins = [cache.length for cache in caches]
-            is_complete = [begin + count == len(row.ids) for row, begin, count in zip(rows, begins, counts, strict=True)]
-            guesses = self.guess_tokens(rows, is_complete)
-            parts = [
-                row.ids[begin : begin + count] + guess
-                for row, begin, count, guess in zip(rows, begins, counts, guesses, strict=True)
-            ]
-            exact_counts = [(1 + len(guess)) * complete for guess, complete in zip(guesses, is_complete, strict=True)]
-            view = CacheView(caches, list(map(len, parts)), exact_counts)
-            hidden_1SH = self.loaded.gpt.hidden(torch.tensor([list(chain(*parts))], device=self.loaded.device), view)
-            self.read_prompt_logprobs(rows, begins, hidden_1SH.split(view.counts, dim=1))
-            places = [view.exact_places[place] for place, complete in enumerate(is_complete) if complete]
-            if places:
-                logits_SV = self.select_logits(self.loaded.gpt.exact_logits(hidden_1SH[:, list(chain(*places))]))
-                complete = [(row, guess) for row, guess, done in zip(rows, guesses, is_complete, strict=True) if done]
-                for (row, guess), logits_GV in zip(complete, logits_SV.split(list(map(len, places))), strict=True):
-                    self.add_tokens(row, guess, logits_GV)
+        for adapter in dict.fromkeys(row.request.adapter for row in rows):  # a pass for each adapter
+            own = [place for place, row in enumerate(rows) if row.request.adapter == adapter]
+            with self.loaded.apply(adapter):
+                self.run_pass([rows[place] for place in own], [counts[place] for place in own])
         self.remove_ended()
         return changed + rows
+
+    def run_pass(self, rows: Sequence[Row], counts: Sequence[int]) -> None:
+        """Read the next `counts` tokens of rows of one adapter, and generate at least a token in each whose prompt is read."""
+        caches = [row.cache for row in rows if row.cache is not None]
+        begins = [cache.length for cache in caches]
+        is_complete = [begin + count == len(row.ids) for row, begin, count in zip(rows, begins, counts, strict=True)]
+        guesses = self.guess_tokens(rows, is_complete)
+        parts = [
+            row.ids[begin : begin + count] + guess for row, begin, count, guess in zip(rows, begins, counts, guesses, strict=True)
+        ]
+        exact_counts = [(1 + len(guess)) * complete for guess, complete in zip(guesses, is_complete, strict=True)]
+        view = CacheView(caches, list(map(len, parts)), exact_counts)
+        hidden_1SH = self.loaded.gpt.hidden(torch.tensor([list(chain(*parts))], device=self.loaded.device), view)
+        self.read_prompt_logprobs(rows, begins, hidden_1SH.split(view.counts, dim=1))
+        places = [view.exact_places[place] for place, complete in enumerate(is_complete) if complete]
+        if places:
+            logits_SV = self.select_logits(self.loaded.gpt.exact_logits(hidden_1SH[:, list(chain(*places))]))
+            complete = [(row, guess) for row, guess, done in zip(rows, guesses, is_complete, strict=True) if done]
+            for (row, guess), logits_GV in zip(complete, logits_SV.split(list(map(len, places))), strict=True):
+                self.add_tokens(row, guess, logits_GV)
 
     def end_early(self) -> list[Row]:
         """End the rows that are cancelled or have exceeded their time limit, waiting rows included; return these rows."""
@@ -233,9 +238,12 @@ class Engine:
                 return
             if any(other.request is row.request and other.is_reading for other in self.running):
                 continue
-            others = [(other.ids, other.cache) for other in self.running if other.cache is not None]
+            adapter = row.request.adapter
+            others = [
+                (other.ids, other.cache) for other in self.running if other.cache is not None and other.request.adapter == adapter
+            ]
             if not self.recompute and not row.request.prompt_logprobs:
-                row.cache = self.prefixes.take(row.ids, others)
+                row.cache = self.prefixes.take(row.ids, others, adapter)
             if row.cache is None:
                 row.cache = RowCache(self.loaded.config, self.loaded.dtype, self.loaded.device)
             row.cache.reserve(min(len(row.ids) + min(row.request.maximum_tokens, LENGTH_STEP), self.loaded.context_length))
@@ -367,7 +375,7 @@ class Engine:
     def remove_ended(self) -> None:
         for row in self.running:
             if row.stop_reason is not None and row.cache is not None:
-                self.prefixes.store(row.ids, row.cache)
+                self.prefixes.store(row.ids, row.cache, row.request.adapter)
                 row.cache = None
         self.running = [row for row in self.running if row.stop_reason is None]
 

@@ -86,6 +86,8 @@ class Request:
     """Number of most probable tokens reported for each token; None reports no log-probabilities."""
     prompt_logprobs: bool = False
     """True if the log-probabilities of the prompt's tokens are reported too."""
+    adapter: str | None = None
+    """Name of the served adapter that completes the prompt; None: the model as it was loaded."""
     prompt_seconds: float = math.inf
     """Time limit in seconds from `add` until the prompt has been read."""
     seconds: float = math.inf

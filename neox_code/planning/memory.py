@@ -126,13 +126,14 @@ def compute_stage_memory(config: NeoXConfig, layout: Layout, stage: int, padded_
     size = BYTES[model.precision]
     zero, is_plain = max(1, optimizer.zero_stage), not find_need_of_deepspeed(config)
     has_masters = not (is_plain and size == 4)  # the plain engine's fp32 weights are the optimizer's
+    trained = 0 if config.adapter.keeps_base else count  # an adapter's few parameters are left out
     is_fp32_sum = is_plain or sums_gradients_in_fp32(config)
     return Memory(
         weights=divide_rounding_up(count * size, layout.data_size if zero >= 3 else 1),
-        gradients=divide_rounding_up(count * (4 if is_fp32_sum else size), layout.data_size if zero >= 2 else 1),
+        gradients=divide_rounding_up(trained * (4 if is_fp32_sum else size), layout.data_size if zero >= 2 else 1),
         optimizer=0
         if is_offloaded(optimizer.zero_optimization)
-        else divide_rounding_up(count * (compute_optimizer_bytes(optimizer) - (0 if has_masters else 4)), layout.data_size),
+        else divide_rounding_up(trained * (compute_optimizer_bytes(optimizer) - (0 if has_masters else 4)), layout.data_size),
         activations=compute_stage_activations(model, layout, stage, padded_vocab_size),
         buffers=0 if is_plain or has_bf16_optimizer(config) else compute_bucket_bytes(optimizer, size),
     )

@@ -56,6 +56,7 @@ class Chunk(Body):
 class LlamaCppBody(Body):
     """Fields of /completion and /infill."""
 
+    model: str = ""
     prompt: Any = ""
     n_predict: Whole = -1
     stop: str | list[str] = Field(default_factory=list)
@@ -225,6 +226,7 @@ def make_request(service: Service, body: LlamaCppBody, index: int, **settings: A
         sampling=sampling,
         seed=secrets.randbits(63) if body.seed in RANDOM_SEEDS else body.seed % 2**64,
         index=index,
+        adapter=service.find_adapter(body.model),
         num_samples=body.n_cmpl,
         ignore_eod=body.ignore_eos,
         top_logprobs=body.n_probs or None,

@@ -38,7 +38,9 @@ MOST_LOGPROBS = 20
 
 
 class CompletionBody(Body):
-    """Fields of OpenAI's reference; then those of vLLM. `model` may be any name."""
+    """Fields of OpenAI's reference; then those of vLLM. A `model` that is no adapter's name is the model itself."""
+
+    model: str = ""
 
     prompt: Any = ""
     """A text, a list of token ids, or a list of texts or of lists of token ids."""
@@ -72,18 +74,19 @@ def make_router(service: Service) -> APIRouter:
 
     for path in ("/v1/completions", "/v1/engines/codegen/completions", "/v1/engines/copilot-codex/completions"):
         router.post(path)(complete)
-    model = {"id": service.model_name, "object": "model", "created": service.created, "owned_by": "neox-code"}
+    common = {"object": "model", "created": service.created, "owned_by": "neox-code"}
+    models = {name: {"id": name, **common} for name in (service.model_name, *service.loaded.adapters)}
 
     @router.get("/v1/models")
     @router.get("/models")
     async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [model | {"max_model_len": service.loaded.context_length}]}
+        return {"object": "list", "data": [model | {"max_model_len": service.loaded.context_length} for model in models.values()]}
 
     @router.get("/v1/models/{name:path}")
     async def show_model(name: str) -> dict[str, Any]:
-        if name != service.model_name:
-            raise RequestError(f"the model {name} does not exist; this server has {service.model_name}.", "model", 404)
-        return model
+        if name not in models:
+            raise RequestError(f"the model {name} does not exist; this server has {', '.join(models)}.", "model", 404)
+        return models[name]
 
     @router.get("/copilot_internal/v2/token")
     async def make_token() -> dict[str, Any]:
@@ -146,6 +149,7 @@ def make_requests(service: Service, body: CompletionBody) -> list[Request]:
             repeat_bytes,
             top_logprobs,
             prompt_logprobs=body.echo and body.logprobs is not None,
+            adapter=service.find_adapter(body.model),
         )
         requests.append(request)
     return requests
@@ -156,7 +160,7 @@ async def answer_completion(service: Service, fields: dict[str, Any], http: Http
     requests = await asyncio.to_thread(make_requests, service, body)
     job = service.submit(http, requests, body.stream)
     answer = {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time())}
-    answer |= {"model": service.model_name}
+    answer |= {"model": service.find_adapter(body.model) or service.model_name}
     if body.stream:
         return StreamingResponse(stream_chunks(service, body, job, answer), media_type=EVENT_STREAM)
     rows = await job.wait()

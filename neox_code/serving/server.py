@@ -32,10 +32,12 @@ BACKLOG = 1024
 def run_server(config: NeoXConfig, host: str = HOST, port: int = PORT, model_name: str = MODEL_NAME) -> None:
     """Load the model and answer requests until SIGINT or SIGTERM. Raise ConfigError if the address cannot be used."""
     listener = open_listener(host, port)
-    service = Service(Generator(load_model(config), config.generation, config.training.seed), model_name)
+    service = Service(Generator(load_model(config, serves=True), config.generation, config.training.seed), model_name)
     server = Server(service, os.environ.get(API_KEY))
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     key = f"with the key in {API_KEY}" if os.environ.get(API_KEY) else f"without a key ({API_KEY} is not set)"
+    if service.loaded.adapters:
+        log.info("adapters, by the field `model` of a request: %s", ", ".join(service.loaded.adapters))
     log.info("serving %s at %s, %s; Ctrl-C ends it", model_name, address, key)
     server.run([listener])
 

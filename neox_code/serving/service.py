@@ -94,6 +94,10 @@ class Service:
         """Names of the three tokens that mark prefix, suffix and middle; empty if the vocabulary lacks one."""
         self.watchers: set[asyncio.Task[None]] = set()
 
+    def find_adapter(self, name: str) -> str | None:
+        """Return the adapter that a request names as its model; None for any other name."""
+        return name if name in self.loaded.adapters else None
+
     def encode(self, prompt: Prompt) -> list[int]:
         """Return the ids of a prompt; raise RequestError if it has an unknown id, a text without tokens, or too many characters.
 
