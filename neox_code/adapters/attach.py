@@ -124,43 +124,59 @@ class TokenRows(nn.Module):
 
 
 def prepare_adapters(module: nn.Module, config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> None:
-    """Freeze, load and extend a model as its configuration demands. Without these keys the model is unchanged.
+    """Load the base of a model that is extended, and extend or freeze it as its configuration demands; else change nothing.
 
     Raise ConfigError for settings that exclude each other, CheckpointError if the base cannot be loaded.
     """
-    section, model = config.adapter, config.model
+    require_plain_run(config)
+    if config.adapter.keeps_base:
+        load_weights(module, find_base(config), config.model, vocab_size, grid)
+    elif config.adapter.base_bits != 16:
+        raise ConfigError(f"{config.format_key('base_bits')} needs frozen weights. Set lora_rank, or remove it.")
+    extend_model(module, config, vocab_size, grid)
+
+
+def extend_model(module: nn.Module, config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> None:
+    """Freeze a model whose weights are loaded, and add what is trained in their place."""
+    section = config.adapter
+    freeze(module, config)
+    if section.neftune_noise_alpha:
+        for layer in module.modules():
+            if isinstance(layer, Embedding):
+                layer.word_embeddings.register_forward_hook(partial(add_noise, section.neftune_noise_alpha))
+    if not section.keeps_base:
+        return
     layers = module.sequential
     assert isinstance(layers, nn.ModuleDict)
-    if section.keeps_base:
-        require_plain_run(config)
-        load_weights(module, find_base(config), model, vocab_size, grid)
-        module.requires_grad_(False)
-    elif section.base_bits != 16:
-        raise ConfigError(f"{config.format_key('base_bits')} needs frozen weights. Set lora_rank, or remove it.")
-    freeze(module, config)
+    module.requires_grad_(False)
     if section.base_bits != 16:
         quantize_base(layers, section.base_bits, grid)
     if section.lora_rank:
         attach_trained_adapter(layers, config, grid)
     if section.trains_rows:
         train_token_rows(layers, config, vocab_size, grid)
-    if section.neftune_noise_alpha:
-        layers.get_submodule("0.word_embeddings").register_forward_hook(partial(add_noise, section.neftune_noise_alpha))
 
 
 def find_base(config: NeoXConfig) -> Path:
     """Return the folder of the model that an adapter is added to. Raise ConfigError without one."""
     load, save = config.training.load, config.training.save
     if load is None or (save is not None and Path(load).resolve() == Path(save).resolve()):
-        asked = config.format_key("lora_rank" if config.adapter.lora_rank else "trained_token_rows")
-        raise ConfigError(f"{asked} needs a model to begin with. Set load to its folder, which is not save.")
+        raise ConfigError(f"{name_method(config)} needs a model to begin with. Set load to its folder, which is not save.")
     return find_checkpoint(load, config.training.iteration)
 
 
+def name_method(config: NeoXConfig) -> str:
+    """Return the first key that makes training leave out parameters, with its value; "" if all parameters are trained."""
+    keys = ("lora_rank", "trained_token_rows", "first_trained_token_row", "frozen_layers", "frozen_modules")
+    given = [key for key in keys if getattr(config.adapter, key) not in (0, (), None)]
+    return config.format_key(given[0]) if given else ""
+
+
 def require_plain_run(config: NeoXConfig) -> None:
-    """Raise ConfigError unless the run has an engine that can train a few parameters."""
-    section = config.adapter
-    asked = config.format_key("lora_rank" if section.lora_rank else "trained_token_rows")
+    """Raise ConfigError unless the run has an engine that can train some of the parameters."""
+    asked = name_method(config)
+    if not asked:
+        return
     if needs := find_need_of_deepspeed(config):
         raise ConfigError(f"{asked} cannot be trained with {needs}. Remove the latter.")
     if config.parallelism.sequence_parallel and config.parallelism.model_parallel_size > 1:
@@ -172,7 +188,7 @@ def freeze(module: nn.Module, config: NeoXConfig) -> None:
     section, model = config.adapter, config.model
     if wrong := [number for number in section.frozen_layers if not 0 <= number < model.num_layers]:
         raise ConfigError(f"frozen_layers has {wrong[0]}, and the blocks are 0 to {model.num_layers - 1}. Correct it.")
-    if section.keeps_base:
+    if section.keeps_base or not (section.frozen_layers or section.frozen_modules):
         return
     unused = set(section.frozen_modules)
     blocks = tuple(f"sequential.{number + 2}." for number in section.frozen_layers)

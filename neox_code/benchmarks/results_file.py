@@ -23,7 +23,7 @@ from neox_code.benchmarks.contest import Measured, compute_ratio
 from neox_code.config.neox import NeoXConfig
 from neox_code.machine import read_processor_name
 
-PACKAGES = ("torch", "transformers", "deepspeed", "megatron-core")
+PACKAGES = ("torch", "transformers", "peft", "deepspeed", "megatron-core")
 SHAPE = ("num_layers", "hidden_size", "num_attention_heads", "precision")
 
 
@@ -84,7 +84,7 @@ def compute_utilization(measured: Measured, matrix_tflops: float, flops_per_toke
 
 def format_readme_line(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return the sentence of the README on the newest row that a GPU has measured, or on the lack of such a row."""
-    measured = [row for row in rows if row["gpu"]]
+    measured = [row for row in rows if row["gpu"] and row.get("benchmark", "training") == "training"]
     if not measured:
         return "No GPU has been measured yet."
     row = max(measured, key=lambda row: row["date"])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 
+from neox_code.adapters.attach import extend_model
 from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.model.form import make_training_form
@@ -31,6 +32,7 @@ def build_engine_for_steps(config: NeoXConfig, vocab_size: int, grid: ParallelGr
     layers = build_layers(model, vocab_size, padded, grid, DTYPES[model.precision], config.training.seed, form=form)
     loss = WeightedLoss(make_vocab_shard(vocab_size if model.mask_padded_vocab else padded, padded, grid))
     module = build_module(layers, loss, config, grid)
+    extend_model(module, config, vocab_size, grid)
     optimizer = build_optimizer(config.optimizer, module.parameters())
     return build_engine(module, optimizer, config, config.batch_sizes(grid.data_size), grid)
 

@@ -34,7 +34,8 @@ def list_peers(has_gpu: bool) -> list[str]:
 
 def make_environment(name: str) -> dict[str, str]:
     """Return the allocator's variables for a contestant, which it reads at its start."""
-    return {} if name in PEERS and not PEERS[name].has_our_allocator else dict(ALLOCATOR)
+    has_ours = name in (OURS, MATRICES) or name.endswith("-our-allocator") or (name in PEERS and PEERS[name].has_our_allocator)
+    return dict(ALLOCATOR) if has_ours else {}
 
 
 def make_benchmark_config(words: Sequence[str]) -> NeoXConfig:

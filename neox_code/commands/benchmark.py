@@ -1,6 +1,7 @@
 """Compare speed with a peer.
 
     ./deepy.py benchmark training CONFIG... [--peer transformers] [--rounds N] [--results FILE] [--json]
+    ./deepy.py benchmark finetuning CONFIG... [--rounds N] [--results FILE] [--json]
     ./deepy.py benchmark decoding CONFIG... [--llama-cpp FOLDER] [--rounds N] [--json]
     ./deepy.py benchmark conversion CONFIG... [--rounds N] [--json]
     ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near] [--rounds N]
@@ -9,6 +10,8 @@
 The last line is `ratio R`: tokens per second of this program, divided by those of the peer.
 - training: the peer has only bf16 weights and its own settings of the memory allocator; further rows have ours, fp32 master
   weights, and on a GPU torch.compile. A row is appended to --results.
+- finetuning: the peer is PEFT with transformers. Both train LoRA (rank 16, unless lora_rank is set) in all linear layers of a bf16
+  model. A row is appended to --results.
 - decoding: R is the step time of transformers divided by ours. Batches 1 and 8 are measured at 128 and 1,500 cached tokens, and R
   is the smallest of the four ratios. The tables also show 8-bit weights, rows of different lengths, a step's matrix products
   alone, the time to read their weights from memory, and llama.cpp.
@@ -36,6 +39,8 @@ from neox_code.benchmarks.corpus_contest import PARTS, run_part
 from neox_code.benchmarks.decoding import CACHED_TOKENS, LLAMA_CPP, find_llama_cpp_obstacle, write_gguf_files
 from neox_code.benchmarks.execution import PEER as HUMAN_EVAL
 from neox_code.benchmarks.execution import measure_contestants
+from neox_code.benchmarks.finetuning_contest import PEERS as ADAPTER_PEERS
+from neox_code.benchmarks.finetuning_contest import make_adapter_config
 from neox_code.benchmarks.results_file import make_row
 from neox_code.benchmarks.results_table import print_figures, print_table
 from neox_code.benchmarks.training_contest import MATRICES, OURS, VOCAB_SIZE, list_peers, make_benchmark_config, make_environment
@@ -62,6 +67,7 @@ log = get_logger(__name__)
 
 PEERS = ("transformers",)
 DATA, DECODING, EXECUTION, TRAINING, CONVERSION = "data", "decoding", "execution", "training", "conversion"
+FINETUNING = "finetuning"
 CPU_TOKENS = 1024
 """Maximum number of tokens of a training step on a machine without GPU, unless `--set` changes the sizes."""
 
@@ -82,17 +88,22 @@ def run_contestants(
         return run_contest(starts, rounds, take_turns=not torch.cuda.is_available(), advance=partial(advance, 1))
 
 
-def benchmark_training(words: Sequence[str], rounds: int, results_file: Path, figures: dict[str, Any]) -> float:
-    """Measure a training step, its peers and the machine's matrix products; add a row to a file and `figures`. Return the ratio."""
-    names = [OURS, *list_peers(torch.cuda.is_available()), MATRICES]
-    *results, matrices = run_contestants("training", names, words, rounds, make_environment)
+def benchmark_training(words: Sequence[str], rounds: int, results_file: Path, figures: dict[str, Any], benchmark: str) -> float:
+    """Measure a step of TRAINING or FINETUNING, its peers and the machine's matrix products; add a row to a file and `figures`.
+
+    Return the ratio."""
+    is_adapter = benchmark == FINETUNING
+    names = [OURS, *(ADAPTER_PEERS if is_adapter else list_peers(torch.cuda.is_available())), MATRICES]
+    *results, matrices = run_contestants(benchmark, names, words, rounds, make_environment)
     ours, *peers = results
-    config = make_benchmark_config(words)
+    config = (make_adapter_config if is_adapter else make_benchmark_config)(words)
     model = config.model
     padded = compute_padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1)
     flops = compute_training_flops_per_token(model, padded, model.sample_length)
-    row = make_row(config, results, matrices.median, flops)
-    print_table(f"Training, {ours.notes}", ours, peers)
+    if is_adapter:
+        flops = flops * 2 // 3  # a frozen weight has no gradient
+    row = {"benchmark": benchmark} | make_row(config, results, matrices.median, flops)
+    print_table(f"{benchmark.capitalize()}, {ours.notes}", ours, peers)
     shares = ", ".join(f"{name} {100 * found['utilization']:.1f}%" for name, found in row["contestants"].items())
     print(f"share of the machine's matrix products ({matrices.median:.3g} TFLOP/s, {matrices.notes}): {shares}")
     append_json_line(results_file, row)
@@ -148,7 +159,7 @@ def benchmark_conversion(words: Sequence[str], rounds: int) -> float:
     return min(compute_ratio(there, copied), compute_ratio(back, copied))
 
 
-COMPARED_WITH_PEER = (TRAINING, DECODING)
+COMPARED_WITH_PEER = (TRAINING, FINETUNING, DECODING)
 
 
 def benchmark_data(argv: Sequence[str]) -> int:
@@ -230,21 +241,23 @@ def main(argv: Sequence[str]) -> int:
         type=Path,
         default=Path("benchmark-results.jsonl"),
         metavar="FILE",
-        help="training: file to which a row is appended (default: benchmark-results.jsonl)",
+        help="training and finetuning: file to which a row is appended (default: benchmark-results.jsonl)",
     )
-    if not argv or argv[0] not in (TRAINING, DECODING, CONVERSION):
+    if not argv or argv[0] not in (TRAINING, FINETUNING, DECODING, CONVERSION):
         given = f"{argv[0]} is not a benchmark" if argv else "no benchmark is named"
         raise ConfigError(
-            f"{given}. Run: {LAUNCHER} benchmark training|decoding|conversion CONFIG..., "
+            f"{given}. Run: {LAUNCHER} benchmark training|finetuning|decoding|conversion CONFIG..., "
             f"{DATA} --corpus FOLDER, or {EXECUTION} --samples FILE"
         )
     parser.prog += f" {argv[0]}"
     parsed = parser.parse_intermixed_args(list(argv[1:]))
     if argv[0] in COMPARED_WITH_PEER:
         require_peer(parsed.peer)
+    if argv[0] == FINETUNING:
+        require_peer("peft")
     command_line = read_shared_options(parsed)
     model = load_config(command_line).model
-    if argv[0] == TRAINING and not torch.cuda.is_available():
+    if argv[0] in (TRAINING, FINETUNING) and not torch.cuda.is_available():
         defaults = {"train_micro_batch_size_per_gpu": 1, "seq_length": min(CPU_TOKENS, model.sample_length)}
         command_line = replace(command_line, overrides={**defaults, **command_line.overrides})
     words = replace(command_line, as_json=False).arguments
@@ -253,8 +266,8 @@ def main(argv: Sequence[str]) -> int:
             figures["ratio"] = benchmark_decoding(words, parsed.rounds or 3, parsed.llama_cpp, figures)
         else:
             rounds = parsed.rounds or 5
-            if argv[0] == TRAINING:
-                figures["ratio"] = benchmark_training(words, rounds, parsed.results, figures)
+            if argv[0] in (TRAINING, FINETUNING):
+                figures["ratio"] = benchmark_training(words, rounds, parsed.results, figures, argv[0])
             else:
                 figures["ratio"] = benchmark_conversion(words, rounds)
         print(f"ratio {figures['ratio']:.2f}")

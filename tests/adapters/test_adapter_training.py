@@ -101,6 +101,7 @@ def test_noise_is_added_to_the_embedding_in_training_alone(job, tmp_path):
     [
         ({"lora_rank": 4, "lora_target_modules": ["q_proj"]}, r"no linear layer .* Choose among dense, dense_4h_to_h"),
         ({"lora_rank": 4, "pipe_parallel_size": 2}, r"lora_rank .* cannot be trained with pipe_parallel_size"),
+        ({"frozen_layers": [0], "pipe_parallel_size": 2}, r"frozen_layers .* cannot be trained with pipe_parallel_size"),
         ({"base_bits": 8}, r"base_bits .* needs frozen weights. Set lora_rank"),
         ({"lora_rank": 4, "base_bits": 4}, r"base_bits is 4, which needs a GPU"),
         ({"frozen_layers": [2]}, r"the blocks are 0 to 1"),
