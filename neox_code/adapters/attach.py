@@ -21,6 +21,7 @@ from neox_code.checkpoint.foreign_names import ForeignRow, list_foreign_rows
 from neox_code.checkpoint.layout import find_checkpoint
 from neox_code.checkpoint.weights import load_weights
 from neox_code.config.deepspeed import find_need_of_deepspeed
+from neox_code.config.fields import FIELDS
 from neox_code.config.hugging_face import find_nearest_architecture
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -168,7 +169,7 @@ def find_base(config: NeoXConfig) -> Path:
 def name_method(config: NeoXConfig) -> str:
     """Return the first key that makes training leave out parameters, with its value; "" if all parameters are trained."""
     keys = ("lora_rank", "trained_token_rows", "first_trained_token_row", "frozen_layers", "frozen_modules")
-    given = [key for key in keys if getattr(config.adapter, key) not in (0, (), None)]
+    given = [key for key in keys if getattr(config.adapter, key) != FIELDS[key].default]
     return config.format_key(given[0]) if given else ""
 
 
