@@ -102,7 +102,7 @@ def get_linear(layers: nn.ModuleDict, ours: str) -> nn.Module:
     return layers[index].get_submodule(inner)
 
 
-class TokenRows(nn.Module):
+class TrainedRows(nn.Module):
     """A parametrization of an embedding's or head's weight: the rows `ids` are trained, and the others are those of the base."""
 
     def __init__(self, weight: torch.Tensor, ids: Sequence[int], first: int, grid: ParallelGrid):
@@ -246,7 +246,7 @@ def train_token_rows(layers: nn.ModuleDict, config: NeoXConfig, vocab_size: int,
             weight = owner.weight
             assert isinstance(owner, nn.Module) and isinstance(weight, torch.Tensor)
             first = len(weight) * grid.tensor_rank
-            parametrize.register_parametrization(owner, "weight", TokenRows(weight, ids, first, grid), unsafe=True)
+            parametrize.register_parametrization(owner, "weight", TrainedRows(weight, ids, first, grid), unsafe=True)
 
 
 def add_noise(alpha: float, embedding: nn.Module, inputs: Any, hidden_BSH: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ def sum_gradients(parameter: torch.Tensor, group: ProcessGroup | None) -> torch.
 
 
 class SumOverRanks(torch.autograd.Function):
-    """The sum of a tensor over the ranks of a group, each of which goes on with the whole: every rank has the whole gradient."""
+    """The sum of a tensor over the ranks of a group. All ranks continue with the same whole tensor, so each has its whole gradient."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
