@@ -39,7 +39,7 @@ def sum_gradients(parameter: torch.Tensor, group: ProcessGroup | None) -> torch.
 
 
 class SumOverRanks(torch.autograd.Function):
-    """The sum of a tensor over the ranks of a group. All ranks continue with the same whole tensor, so each has its whole gradient."""
+    """The sum of a tensor over the ranks of a group. All ranks continue with the whole, so each has its gradient."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
