@@ -292,7 +292,7 @@ class Engine:
         `logits_GV` are fp32, those of the last id and of each guess.
         """
         before = len(row.ids)
-        for place, logits_V in enumerate(logits_GV):
+        for place, logits_V in enumerate(logits_GV.cpu()):
             self.add_token(row, logits_V)
             if row.stop_reason is not None or row.ids[-1:] != guess[place : place + 1]:
                 break
@@ -325,7 +325,7 @@ class Engine:
         request = row.request
         if len(row.ids) == row.prompt_length:
             row.prompt_seconds = time.monotonic() - row.begin
-        if not logits_V.amax().isfinite():
+        if not np.isfinite(logits_V.numpy().max()):  # by one thread; torch would wake its others
             row.error, row.stop_reason = make_logits_error(), StopReason.FAILED
         elif not request.maximum_tokens:
             row.stop_reason = StopReason.MAXIMUM_TOKENS

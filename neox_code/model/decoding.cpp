@@ -1,21 +1,29 @@
 // One pass of a transformer over a few tokens on a CPU: native_decoder.py compiles this file and passes it the model.
 //
-// A pass reads all weights from memory once and is limited by that. One parallel region computes all layers; its threads divide the
-// outputs of each matrix product, and the heads of attention. The residual stream and all sums are fp32. For every token the order
-// of every sum is fixed, so its results have the same bits beside any other tokens and with any number of threads.
+// A pass reads all weights from memory once and is limited by that. Its threads divide the outputs of each matrix product, and the
+// heads of attention. The residual stream and all sums are fp32. For every token the order of every sum is fixed, so its results
+// have the same bits beside any other tokens, with any number of threads, and whichever thread computes which part.
 //
 // Buffers of several tokens have a stride that is a multiple of UNIT, and zeros in the padding.
+#include <sched.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
 #include <vector>
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 #if defined(__AMX_BF16__)
 #include <sys/syscall.h>
-#include <unistd.h>
 #endif
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
@@ -65,6 +73,145 @@ struct Token {
     int64_t capacity, position;
 };
 
+// ---- Threads
+
+static void pause_briefly() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+constexpr int SPINS = 300;         // of a thread that waits for another, before it yields its core
+constexpr int IDLE_SPINS = 2000;   // of a helper without work, before it sleeps
+
+struct Ended {};  // thrown in a helper whose pass has ended without it
+
+// The work of one pass. It is a sequence of sections, and a section consists of items that do not depend on each other. A section
+// begins when all items of the section before are done, whichever threads have come: on a busy machine a thread can lose its core
+// at any time, and the others then do its items.
+struct Work {
+    struct alignas(64) Counter {
+        std::atomic<int64_t> value{0};
+    };
+    int64_t threads, sections;
+    std::vector<Counter> counters;  // [sections, threads + 1]: items taken of each thread's share, then items done
+    std::vector<Counter> is_inside;  // of each thread: 1 while it may read or write the pass's memory
+    std::atomic<bool> has_ended{false};
+
+    Work(int64_t threads, int64_t sections)
+        : threads(threads), sections(sections), counters(sections * (threads + 1)), is_inside(threads) {}
+};
+
+// A thread's way through the sections of a pass.
+struct Worker {
+    Work& work;
+    int64_t number, section = 0, totals[2] = {};  // totals: items of the last two sections
+
+    Worker(Work& work, int64_t number) : work(work), number(number) {}
+
+    // Call compute(item) for items of this section that no other thread has taken: those of this thread's share in ascending
+    // order, since memory is fastest read in order, then those that are left of the others' shares.
+    template <class Compute>
+    void share(int64_t items, Compute compute) {
+        if (section) wait_for_section(section - 1);
+        Work::Counter* counters = &work.counters[section * (work.threads + 1)];
+        int64_t count = 0;
+        for (int64_t k = 0; k < work.threads; k++) {
+            int64_t owner = (number + k) % work.threads, begin = items * owner / work.threads, end = items * (owner + 1) / work.threads;
+            if (k && begin + counters[owner].value.load(std::memory_order_relaxed) >= end) continue;
+            for (int64_t item; (item = begin + counters[owner].value.fetch_add(1, std::memory_order_relaxed)) < end; count++) compute(item);
+        }
+        if (count) counters[work.threads].value.fetch_add(count, std::memory_order_release);
+        totals[section % 2] = items;
+        section++;
+    }
+
+    void enter() {
+        work.is_inside[number].value.store(1);
+        if (number && work.has_ended.load()) {
+            leave();
+            throw Ended();
+        }
+    }
+
+    void leave() { work.is_inside[number].value.store(0); }
+
+    // Return when all items of a section are done.
+    void wait_for_section(int64_t index) {
+        const std::atomic<int64_t>& done = work.counters[(index + 1) * (work.threads + 1) - 1].value;
+        int64_t items = totals[index % 2];
+        if (done.load(std::memory_order_acquire) == items) return;
+        leave();
+        for (int spins = 0; done.load(std::memory_order_acquire) != items; spins++) {
+            if (work.has_ended.load()) break;
+            if (spins < SPINS) pause_briefly();
+            else sched_yield();
+        }
+        enter();
+    }
+};
+
+typedef std::function<void(Worker&)> Job;
+
+// Threads that help with passes. They sleep between passes.
+class Helpers {
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::shared_ptr<Work> work;
+    std::shared_ptr<Job> job;
+    std::atomic<int64_t> round{0};
+    int64_t started = 0;
+    pid_t process = getpid();
+
+    void help(int64_t number) {
+        for (int64_t seen = 0;;) {
+            for (int spins = 0; spins < IDLE_SPINS && round.load() == seen; spins++) pause_briefly();
+            std::shared_ptr<Work> current;
+            std::shared_ptr<Job> function;
+            {
+                std::unique_lock<std::mutex> lock(mutex);
+                wake.wait(lock, [&] { return round.load() != seen; });
+                seen = round.load(), current = work, function = job;
+            }
+            if (!current || number >= current->threads) continue;
+            Worker worker{*current, number};
+            try {
+                worker.enter();
+                (*function)(worker);
+                worker.leave();
+            } catch (const Ended&) {
+            }
+        }
+    }
+
+   public:
+    // Compute the sections of a job with this thread and helpers.
+    static void run(int64_t threads, int64_t sections, Job job) {
+        static Helpers* helpers = new Helpers;  // threads outlive the end of main()
+        if (helpers->process != getpid()) helpers = new Helpers;  // a forked process has none of its parent's threads
+        auto work = std::make_shared<Work>(threads, sections);
+        auto shared = std::make_shared<Job>(std::move(job));
+        if (threads > 1) {
+            std::lock_guard<std::mutex> lock(helpers->mutex);
+            for (; helpers->started < threads - 1; helpers->started++)
+                std::thread(&Helpers::help, helpers, helpers->started + 1).detach();
+            helpers->work = work, helpers->job = shared;
+            helpers->round++;
+        }
+        if (threads > 1) helpers->wake.notify_all();
+        Worker worker{*work, 0};
+        worker.enter();
+        (*shared)(worker);
+        worker.wait_for_section(sections - 1);
+        worker.leave();
+        work->has_ended.store(true);
+        for (int64_t number = 1; number < threads; number++)
+            for (int spins = 0; work->is_inside[number].value.load(); spins++)
+                if (spins < SPINS) pause_briefly();
+                else sched_yield();
+    }
+};
+
 // ---- Vectors
 
 static Vec load(const float* from) {
@@ -93,6 +240,7 @@ static void store(bf16* to, Vec value) {
     memcpy(to, &halves, sizeof halves);
 }
 
+constexpr int STREAMS = LANES == 16 ? 4 : 1;  // places of the cache that are read in turn: prefetchers follow each of them
 constexpr int AHEAD = 4096;  // bytes: processors prefetch within a page only
 
 template <class T>
@@ -285,27 +433,43 @@ static const bool has_tiles = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 
 struct alignas(64) TileShapes {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64};
     uint8_t rows[16] = {};
-    // Tiles 0, 1: sums [R, 16]. 2: vectors [R, 32]. 3, 4: weights [16 pairs, 16 outputs, 2].
-    explicit TileShapes(int r) { rows[0] = rows[1] = rows[2] = uint8_t(r), rows[3] = rows[4] = 16; }
+    // Tiles 0, 1, 5, 6: sums [R, 16]. 2: vectors [R, 32]. 3, 4: weights [16 pairs, 16 outputs, 2].
+    explicit TileShapes(int r) { rows[0] = rows[1] = rows[2] = rows[5] = rows[6] = uint8_t(r), rows[3] = rows[4] = 16; }
 };
 
+// The two halves of the columns are read in turn, because prefetchers then follow two places.
 static void multiply_tiles(const bf16* weight, int64_t block, int64_t pairs, const bf16* x, int64_t stride, int rows, float* sums) {
     TileShapes shapes(rows);
     _tile_loadconfig(&shapes);
     _tile_zero(0);
     _tile_zero(1);
-    for (int64_t pair = 0; pair < pairs; pair += 16, weight += 16 * block * 2) {
-        for (int line = 0; line < 16; line++) prefetch(weight + line * block * 2), prefetch(weight + line * block * 2 + 32);
+    _tile_zero(5);
+    _tile_zero(6);
+    int64_t half = (pairs + 31) / 32 * 16;
+    auto load_tiles = [=](int64_t pair) {
+        const bf16* from = weight + pair * block * 2;
+        for (int line = 0; line < 16; line++) prefetch(from + line * block * 2), prefetch(from + line * block * 2 + 32);
         _tile_loadd(2, x + 2 * pair, stride * 2);
-        _tile_loadd(3, weight, block * 4);
-        _tile_loadd(4, weight + 32, block * 4);
+        _tile_loadd(3, from, block * 4);
+        _tile_loadd(4, from + 32, block * 4);
+    };
+    for (int64_t pair = 0; pair < half; pair += 16) {
+        load_tiles(pair);
         _tile_dpbf16ps(0, 2, 3);
         _tile_dpbf16ps(1, 2, 4);
+        if (half + pair >= pairs) break;
+        load_tiles(half + pair);
+        _tile_dpbf16ps(5, 2, 3);
+        _tile_dpbf16ps(6, 2, 4);
     }
+    alignas(64) float others[TILE * UNIT];
     _tile_stored(0, sums, UNIT * 4);
     _tile_stored(1, sums + 16, UNIT * 4);
+    _tile_stored(5, others, UNIT * 4);
+    _tile_stored(6, others + 16, UNIT * 4);
+    for (int i = 0; i < rows * UNIT; i += LANES) store(sums + i, load(sums + i) + load(others + i));
     _tile_release();
 }
 #endif
@@ -356,12 +520,14 @@ static Kernel choose_kernel(int64_t format, int64_t tokens) {
     return choices[tokens - 1](format);
 }
 
-// Call emit(token, output, sums) for each UNIT outputs of each token that this thread computes, bias included.
-template <class Emit>
-static void multiply(const Linear& linear, Input& x, int64_t tokens, Emit emit) {
-    x.convert(linear, tokens);
-#pragma omp for schedule(static) nowait
-    for (int64_t output = 0; output < linear.rows; output += UNIT)
+// Call emit(token, output, sums) for each UNIT outputs of each token that this thread computes, bias included. `read` fills the
+// input when it is needed.
+template <class Read, class Emit>
+static void multiply(Worker& worker, const Linear& linear, Input& x, int64_t tokens, Read read, Emit emit) {
+    bool is_ready = false;
+    worker.share((linear.rows + UNIT - 1) / UNIT, [&](int64_t unit) {
+        if (!is_ready) read(), x.convert(linear, tokens), is_ready = true;
+        int64_t output = unit * UNIT;
         for (int64_t token = 0; token < tokens; token += TILE) {
             int64_t rows = std::min<int64_t>(TILE, tokens - token);
             alignas(64) float sums[TILE * UNIT] = {};
@@ -373,6 +539,7 @@ static void multiply(const Linear& linear, Input& x, int64_t tokens, Emit emit) 
                 emit(token + row, output, values);
             }
         }
+    });
 }
 
 // ---- Norms, positions and attention
@@ -451,12 +618,16 @@ struct Attention {
         const T *keys = cached(token, 0, group), *values = cached(token, 1, group);
         scores.resize(pad(length));
         float factor = 1 / std::sqrt(float(width)), largest = -INFINITY;
-        for (int64_t i = 0; i < length; i++) {
+        auto score = [&](int64_t i) {
             for (int64_t d = 0; d < width; d += 64 / int64_t(sizeof(T))) prefetch(keys + i * width + d);
             scores[i] = dot(keys + i * width, q, width) * factor;
             if (layer.slopes) scores[i] += layer.slopes[head] * float(i - token.position);
             largest = std::max(largest, scores[i]);
-        }
+        };
+        int64_t part = length / STREAMS;
+        for (int64_t i = 0; i < part; i++)
+            for (int64_t stream = 0; stream < STREAMS; stream++) score(stream * part + i);
+        for (int64_t i = STREAMS * part; i < length; i++) score(i);
         for (int64_t i = 0; i < length; i += LANES) store(&scores[i], exponential(load(&scores[i]) - largest));
         float total = add_up(scores.data(), length, [](Vec x) { return x; });
         int64_t d = 0;
@@ -471,13 +642,22 @@ struct Attention {
 
     template <int VECTORS>
     void add_values(const T* values, const float* weights, int64_t length, float factor, float* context) const {
-        Vec sums[VECTORS] = {};
-        for (int64_t i = 0; i < length; i++)
+        Vec sums[STREAMS][VECTORS] = {};
+        auto add = [&](int64_t i, int64_t stream) {
             for (int v = 0; v < VECTORS; v++) {
                 prefetch(values + i * model.head_dim + v * LANES);
-                sums[v] += weights[i] * load(values + i * model.head_dim + v * LANES);
+                sums[stream][v] += weights[i] * load(values + i * model.head_dim + v * LANES);
             }
-        for (int v = 0; v < VECTORS; v++) store(context + v * LANES, sums[v] * factor);
+        };
+        int64_t part = length / STREAMS;
+        for (int64_t i = 0; i < part; i++)
+            for (int64_t stream = 0; stream < STREAMS; stream++) add(stream * part + i, stream);
+        for (int64_t i = STREAMS * part; i < length; i++) add(i, 0);
+        for (int v = 0; v < VECTORS; v++) {
+            Vec total = {};
+            for (int stream = 0; stream < STREAMS; stream++) total += sums[stream][v];
+            store(context + v * LANES, total * factor);
+        }
     }
 };
 
@@ -493,88 +673,82 @@ struct Pass {
     std::vector<float> fused = std::vector<float>(count * fused_width), context = std::vector<float>(count * context_width);
     std::vector<float> inner = std::vector<float>(count * up_width);
 
+    int64_t count_sections() const { return model.num_layers * (6 + model.is_gated) + 1; }
+
     void read_normalized(Input& x, const float* weight, const float* bias) const {
         float* to = x.resize(count, model.hidden);
         for (int64_t token = 0; token < count; token++)
             normalize(hidden + token * width, weight, bias, model.is_rms, model.epsilon, model.hidden, to + token * x.stride);
     }
 
-    void read(Input& x, const std::vector<float>& from, int64_t from_stride, int64_t columns) const {
-        float* to = x.resize(count, columns);
-        for (int64_t token = 0; token < count; token++) {
-            const float* row = &from[token * from_stride];
-            std::copy(row, row + columns, to + token * x.stride);
-        }
-    }
-
-    void add_product(const Linear& linear, Input& x) const {
-        multiply(linear, x, count, [&](int64_t token, int64_t output, const float* values) {
+    void add_product(Worker& worker, const Linear& linear, Input& x, const std::vector<float>& from, int64_t from_stride) const {
+        auto read = [&] {
+            float* to = x.resize(count, linear.columns);
+            for (int64_t token = 0; token < count; token++) {
+                const float* row = &from[token * from_stride];
+                std::copy(row, row + linear.columns, to + token * x.stride);
+            }
+        };
+        multiply(worker, linear, x, count, read, [&](int64_t token, int64_t output, const float* values) {
             float* to = hidden + token * width + output;
             for (int i = 0; i < UNIT; i += LANES) store(to + i, load(to + i) + load(values + i));
         });
     }
 
-    void compute_up(const Layer& layer, Input& x) {
-        read_normalized(x, layer.second_norm, layer.second_norm_bias);
+    void compute_up(Worker& worker, const Layer& layer, Input& x) {
         int64_t kind = model.is_gated ? int64_t(IDENTITY) : model.activation;
-        multiply(layer.up, x, count, [&](int64_t token, int64_t output, const float* values) {
+        auto read = [&] { read_normalized(x, layer.second_norm, layer.second_norm_bias); };
+        multiply(worker, layer.up, x, count, read, [&](int64_t token, int64_t output, const float* values) {
             float* to = &inner[token * up_width + output];
             for (int i = 0; i < UNIT; i += LANES) store(to + i, activate(kind, load(values + i)));
         });
     }
 
-    void apply_gate() {
-#pragma omp for schedule(static)
-        for (int64_t unit = 0; unit < count * ((model.inner + LANES - 1) / LANES); unit++) {
+    void apply_gate(Worker& worker) {
+        worker.share(count * ((model.inner + LANES - 1) / LANES), [&](int64_t unit) {
             int64_t token = unit % count, first = unit / count * LANES, size = std::min<int64_t>(LANES, model.inner - first);
             float gate[LANES] = {}, *up = &inner[token * up_width + first];
             std::copy(up + model.inner, up + model.inner + size, gate);
             store(gate, activate(model.activation, load(gate)));
             for (int64_t i = 0; i < size; i++) up[i] *= gate[i];
-        }
+        });
     }
 
     template <class T>
-    void run() {
+    void attend(Worker& worker, const Layer& layer, int64_t index, std::vector<float>& scores) {
+        const Attention<T> attention{model, layer, index};
+        worker.share(count * model.groups, [&](int64_t item) {
+            int64_t token = item / model.groups, group = item % model.groups;
+            attention.store_key_and_value(tokens[token], &fused[token * fused_width], group);
+        });
+        worker.share(count * model.heads, [&](int64_t item) {
+            int64_t token = item / model.heads, head = item % model.heads;
+            float* to = &context[token * context_width + head * model.head_dim];
+            attention.attend(tokens[token], &fused[token * fused_width], head, scores, to);
+        });
+    }
+
+    template <class T>
+    void run(Worker& worker) {
         Input x;
         std::vector<float> scores;
         for (int64_t index = 0; index < model.num_layers; index++) {
             const Layer& layer = model.layers[index];
-            const Attention<T> attention{model, layer, index};
-            read_normalized(x, layer.norm, layer.norm_bias);
-            multiply(layer.query_key_value, x, count, [&](int64_t token, int64_t output, const float* values) {
+            auto read = [&] { read_normalized(x, layer.norm, layer.norm_bias); };
+            multiply(worker, layer.query_key_value, x, count, read, [&](int64_t token, int64_t output, const float* values) {
                 std::copy(values, values + UNIT, &fused[token * fused_width + output]);
             });
-            if (model.is_parallel) compute_up(layer, x);
-#pragma omp barrier
-#pragma omp for schedule(static)
-            for (int64_t task = 0; task < count * model.groups; task++) {
-                int64_t token = task / model.groups, group = task % model.groups;
-                attention.store_key_and_value(tokens[token], &fused[token * fused_width], group);
-            }
-#pragma omp for schedule(dynamic)
-            for (int64_t task = 0; task < count * model.heads; task++) {
-                int64_t token = task / model.heads, head = task % model.heads;
-                float* to = &context[token * context_width + head * model.head_dim];
-                attention.attend(tokens[token], &fused[token * fused_width], head, scores, to);
-            }
-            read(x, context, context_width, model.heads * model.head_dim);
-            add_product(layer.dense, x);
-            if (!model.is_parallel) {
-#pragma omp barrier
-                compute_up(layer, x);
-#pragma omp barrier
-            }
-            if (model.is_gated) apply_gate();
-            read(x, inner, up_width, model.inner);
-            add_product(layer.down, x);
-#pragma omp barrier
+            if (model.is_parallel) compute_up(worker, layer, x);
+            attend<T>(worker, layer, index, scores);
+            add_product(worker, layer.dense, x, context, context_width);
+            if (!model.is_parallel) compute_up(worker, layer, x);
+            if (model.is_gated) apply_gate(worker);
+            add_product(worker, layer.down, x, inner, up_width);
         }
-#pragma omp for
-        for (int64_t token = 0; token < count; token++) {
+        worker.share(count, [&](int64_t token) {
             float* row = hidden + token * width;
             normalize(row, model.norm, model.norm_bias, model.is_rms, model.epsilon, model.hidden, row);
-        }
+        });
     }
 };
 
@@ -582,22 +756,22 @@ struct Pass {
 // values to the caches. The tokens of one text have consecutive positions.
 extern "C" void read_tokens(const Model* model, const Token* tokens, int64_t count, float* hidden, int64_t threads) {
     Pass pass{*model, tokens, count, hidden};
-#pragma omp parallel num_threads(threads)
-    {
-        if (model->cache_is_bf16) pass.run<bf16>();
-        else pass.run<float>();
-    }
+    Helpers::run(threads, pass.count_sections(), [&](Worker& worker) {
+        if (model->cache_is_bf16) pass.run<bf16>(worker);
+        else pass.run<float>(worker);
+    });
 }
 
 // Compute outputs[count][linear.rows] = inputs[count][pad(columns)] times the weights.
 extern "C" void multiply_vectors(const Linear* linear, const float* inputs, int64_t count, float* outputs, int64_t threads) {
-#pragma omp parallel num_threads(threads)
-    {
+    Helpers::run(threads, 1, [&](Worker& worker) {
         Input x;
-        float* to = x.resize(count, linear->columns);
-        std::copy(inputs, inputs + count * x.stride, to);
-        multiply(*linear, x, count, [&](int64_t token, int64_t output, const float* values) {
+        auto read = [&] {
+            float* to = x.resize(count, linear->columns);
+            std::copy(inputs, inputs + count * x.stride, to);
+        };
+        multiply(worker, *linear, x, count, read, [&](int64_t token, int64_t output, const float* values) {
             std::copy(values, values + std::min<int64_t>(UNIT, linear->rows - output), outputs + token * linear->rows + output);
         });
-    }
+    });
 }

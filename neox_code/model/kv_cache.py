@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from neox_code.config.model import ModelConfig
 from neox_code.model.alibi import compute_bias
 from neox_code.model.blocked_attention import blocked_attention
+from neox_code.parallel.allocator import use_huge_pages
 from neox_code.parallel.emulated import is_emulated
 
 LENGTH_STEP = 256
@@ -36,7 +37,7 @@ class RowCache:
     def __init__(self, model: ModelConfig, dtype: torch.dtype, device: torch.device | str = "cpu", capacity: int = LENGTH_STEP):
         self.max_length = model.max_position_embeddings
         shape = (model.num_layers, 2, model.kv_heads, min(capacity, self.max_length), model.head_dim)
-        self.tensor = torch.empty(shape, dtype=dtype, device=device)
+        self.tensor = allocate(torch.empty(0, dtype=dtype, device=device), shape)
         self.length = 0
 
     @property
@@ -53,7 +54,7 @@ class RowCache:
         layers, pair, groups, capacity, width = self.tensor.shape
         if length > capacity:
             grown = self.round_capacity(max(length, capacity * 3 // 2))
-            tensor = self.tensor.new_empty((layers, pair, groups, grown, width))
+            tensor = allocate(self.tensor, (layers, pair, groups, grown, width))
             tensor[:, :, :, : self.length] = self.tensor[:, :, :, : self.length]
             self.tensor = tensor
 
@@ -68,6 +69,14 @@ class RowCache:
         """Keep the first `length` tokens."""
         assert length <= self.length, f"a cache of {self.length} tokens has no {length}"
         self.length = length
+
+
+def allocate(like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Return a tensor that is not initialized, of the dtype and device of `like`."""
+    tensor = like.new_empty(tuple(shape))
+    if tensor.device.type == "cpu":
+        use_huge_pages(tensor.data_ptr(), tensor.nbytes)
+    return tensor
 
 
 class CacheView:

@@ -24,6 +24,7 @@ from neox_code.model.embedding import Embedding, FinalNorm, Head
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.norms import RMSNorm
 from neox_code.native_library import load_library
+from neox_code.parallel.allocator import use_huge_pages
 from neox_code.parallel.packed import PackedLinear, QuantizedLinear
 from neox_code.parallel.plain_layers import PlainLinear
 
@@ -122,8 +123,10 @@ class NativeDecoder:
         (rows, columns), bias = weight.shape, self.keep(getattr(linear, "bias", None))
         if isinstance(linear, PackedLinear):
             address = torch.ops.mkldnn.data_ptr(weight)
+            use_huge_pages(address, 2 * rows * columns)
             return Weights(address, bias, None, None, rows, columns, BFLOAT16_PAIRS, linear.block)
         address = weight.data_ptr()
+        use_huge_pages(address, weight.nbytes)
         if isinstance(linear, QuantizedLinear):
             sums = self.keep(128 * weight.sum(1, dtype=torch.int32), torch.int32)
             return Weights(address, bias, self.keep(linear.scale), sums, rows, columns, INTEGER, 0)
