@@ -93,6 +93,8 @@ class LowRank(nn.Module):
             self.lora_B[part] = nn.Parameter(torch.zeros(self.rows[part], settings.rank, dtype=dtype))
             if settings.use_dora:
                 self.magnitude[part] = nn.Parameter(torch.ones(self.rows[part], dtype=dtype))
+        self.squares: torch.Tensor | None = None
+        """Squared lengths of the rows of this rank's weight, which is frozen."""
         self.fixed: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None
         """A, B and the gain of DoRA for inference, where they do not change."""
 
@@ -134,14 +136,13 @@ class LowRank(nn.Module):
         if self.group is not None:
             inner = SumOverRanks.apply(inner, self.group) if self.is_row_parallel else sum_gradients(inner, self.group)
         inner = (inner * self.settings.scale).flatten(0, -2)
-        if not self.settings.use_dora:
-            return torch.addmm(output.flatten(0, -2), inner, second.t()).view_as(output)
-        gain = self.compute_gain(linear, first, second) if self.fixed is None else self.fixed[2]
-        assert gain is not None
-        bias = linear.bias if isinstance(linear.bias, torch.Tensor) else None
-        plain = output if bias is None else output - bias.to(output.dtype)
-        changed = torch.addmm(plain.flatten(0, -2), inner, second.t()).view_as(output) * gain
-        return changed if bias is None else changed + bias.to(output.dtype)
+        if self.settings.use_dora:  # gain (W + s B A) x + bias, with two passes over the output
+            gain = self.compute_gain(linear, first, second) if self.fixed is None else self.fixed[2]
+            assert gain is not None
+            bias = linear.bias.to(output.dtype) if isinstance(linear.bias, torch.Tensor) else None
+            output = output * gain if bias is None else torch.addcmul(bias - bias * gain, output, gain)
+            second = second * gain[:, None]
+        return torch.addmm(output.flatten(0, -2), inner, second.t()).view_as(output)
 
     def maybe_drop(self, input_: torch.Tensor) -> torch.Tensor:
         share = self.settings.dropout
@@ -170,8 +171,11 @@ class LowRank(nn.Module):
 
         |w + s b A|^2 = |w|^2 + 2 s b (A w) + s^2 b (A A^T) b
         """
-        wide, first, second = weight.float(), first.float(), second.float() * self.settings.scale
-        squares = wide.square().sum(1) + (second * (2 * (wide @ first.t()) + second @ (first @ first.t()))).sum(1)
+        if self.squares is None:
+            self.squares = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32).square()
+        crossed = multiply(weight, first).float()
+        first, second = first.float(), second.float() * self.settings.scale
+        squares = self.squares + (second * (2 * crossed + second @ (first @ first.t()))).sum(1)
         return all_reduce(squares, self.group if self.is_row_parallel else None).clamp_min(0).sqrt()
 
     @torch.no_grad()

@@ -27,16 +27,18 @@ SMALLEST = 1e-30
 
 
 class FrozenProduct(torch.autograd.Function):
-    """x W^T, where `read` returns W in each pass."""
+    """x W^T, where `read` returns a matrix in each pass whose rows times `scale` [outputs], if it is given, are those of W."""
 
     @staticmethod
-    def forward(ctx: Any, input_: torch.Tensor, read: Callable[[], torch.Tensor]) -> torch.Tensor:
-        ctx.read = read
-        return F.linear(input_, read())
+    def forward(ctx: Any, input_: torch.Tensor, read: Callable[[], torch.Tensor], scale: torch.Tensor | None) -> torch.Tensor:
+        ctx.read, ctx.scale = read, scale
+        output = F.linear(input_, read())
+        return output if scale is None else (output * scale).to(input_.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradient @ ctx.read(), None
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        scaled = gradient if ctx.scale is None else (gradient * ctx.scale).to(gradient.dtype)
+        return scaled @ ctx.read(), None, None
 
 
 class QuantizedBase(nn.Module):
@@ -78,7 +80,10 @@ class QuantizedBase(nn.Module):
     def forward(self, input_: torch.Tensor) -> torch.Tensor:
         if self.group is not None and not self.is_row_parallel:
             input_ = sum_gradients(input_, self.group)
-        output = FrozenProduct.apply(input_, partial(self.dequantize, input_.dtype))
+        if self.four_bit_state is None:  # the scales multiply outputs, of which there are fewer than weights
+            output = FrozenProduct.apply(input_, partial(self.weight.to, input_.dtype), self.scale[:, 0])
+        else:
+            output = FrozenProduct.apply(input_, partial(self.dequantize, input_.dtype), None)
         if self.group is not None and self.is_row_parallel:
             output = SumOverRanks.apply(output, self.group)
         return output if self.bias is None else output + self.bias.to(output.dtype)
