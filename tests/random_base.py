@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from neox_code.adapters.attach import prepare_adapters
+from neox_code.adapters.attach import find_base, prepare_adapters
 from neox_code.adapters.files import make_peft_config, make_sample, write_adapter
 from neox_code.checkpoint.layout import get_layer_path
 from neox_code.checkpoint.weights import read_weights
@@ -33,6 +33,6 @@ def write_random_adapter(config: NeoXConfig, folder: Path, rows: int, seed: int)
     generator = torch.Generator().manual_seed(seed)
     for tensor in trained.values():
         tensor.add_(0.2 * torch.randn(tensor.shape, generator=generator))
-    sample = make_sample(config.model, read_weights(Path(config.training.load), config.model).__getitem__)
+    sample = make_sample(config.model, read_weights(find_base(config), config.model).__getitem__)
     write_adapter(folder, make_peft_config(config, rows), config.model, trained, sample)
     return folder
