@@ -171,7 +171,8 @@ class LowRank(nn.Module):
 
         |w + s b A|^2 = |w|^2 + 2 s b (A w) + s^2 b (A A^T) b
         """
-        if self.squares is None:
+        weight = weight.to(first.device)
+        if self.squares is None or self.squares.device != weight.device:
             self.squares = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32).square()
         crossed = multiply(weight, first).float()
         first, second = first.float(), second.float() * self.settings.scale

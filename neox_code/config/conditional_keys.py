@@ -96,6 +96,11 @@ CONDITIONS = (
         lambda values: not (values["lora_rank"] or values["trained_token_rows"] or values["first_trained_token_row"] is not None),
         "the weights are frozen in any case; frozen_layers chooses the blocks without LoRA",
     ),
+    Condition(
+        "save_huggingface",
+        lambda values: not (values["lora_rank"] or values["trained_token_rows"] or values["first_trained_token_row"] is not None),
+        "checkpoints hold an adapter in PEFT's format; convert --merge-adapter writes the whole model",
+    ),
     Condition("num_samples", has_value("text_gen_type", "unconditional", None), "it counts only with text_gen_type: unconditional"),
     Condition("sample_input_file", has_value("text_gen_type", "input-file", None), "it counts only with text_gen_type: input-file"),
     Condition("sample_output_file", lambda values: values["text_gen_type"] != "interactive", "answers to typed prompts are shown"),

@@ -48,7 +48,7 @@ UNLEARNING = "gradient ascent is not built. Remove it"
 REFUSED = {
     **dict.fromkeys(("adam_beta1", "adam_beta2"), "both moments' rates stand in one list. Set optimizer.params.betas"),
     "adam_eps": "it is a parameter of the optimizer. Set optimizer.params.eps",
-    "adapter_config": "adapters are not built. Remove it",
+    "adapter_config": "its keys stand at the top level. Set lora_rank, lora_alpha and lora_target_modules",
     "apply_residual_connection_post_layernorm": "BERT's order of residual and norm is not built. Remove it",
     "attention_type": "the number of heads of keys and values decides. Set num_kv_heads",
     "batch_scheduling": "the batch has one size. Use train_batch_size",
@@ -99,6 +99,7 @@ OTHER_WORDS = {
     word: ours
     for ours, words in {
         "activation": "activation_function hidden_act swiglu",
+        "base_bits": "load_in_4bit",
         "checkpoint_activations": "gradient_checkpointing recompute_activations",
         "checkpoint_factor": "checkpoint_interval checkpoint_every save_every save_steps",
         "eval_interval": "eval_every eval_steps validate_every",
@@ -111,6 +112,8 @@ OTHER_WORDS = {
         "layernorm_epsilon": "layer_norm_epsilon layer_norm_eps norm_epsilon",
         "load": "load_dir resume_from_checkpoint",
         "log_interval": "log_every logging_steps",
+        "lora_rank": "lora_r",
+        "lora_target_modules": "target_modules",
         "lr_decay_style": "lr_scheduler_type",
         "make_vocab_size_divisible_by": "pad_vocab_size_multiple_of",
         "max_position_embeddings": "context_length n_ctx n_positions",
@@ -140,7 +143,10 @@ OTHER_WORDS = {
         "train_batch_size": "global_batch_size",
         "train_data_paths": "dataset train_data train_dataset",
         "train_iters": "max_steps num_steps train_steps",
+        "trained_token_rows": "trainable_token_indices",
         "train_micro_batch_size_per_gpu": "micro_batch_size per_device_train_batch_size",
+        "use_dora": "peft_use_dora",
+        "use_rslora": "peft_use_rslora",
         "vocab_file": "tokenizer_file tokenizer_model tokenizer_path vocab_size",
         "warmup": "lr_warmup_fraction lr_warmup_iters warmup_ratio warmup_steps",
     }.items()

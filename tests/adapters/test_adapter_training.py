@@ -87,6 +87,21 @@ def test_only_the_chosen_parameters_are_trained(job, tmp_path):
     assert (after[638:] != before[638:]).all()
 
 
+def test_dropout_changes_what_the_adapter_reads_in_training_alone(job, tmp_path):
+    tokens = torch.arange(40)[None]
+    gpt = make_gpt(job, tmp_path, lora_rank=4, lora_dropout=0.5)
+    plain = gpt.eval()(tokens)
+    assert torch.equal(gpt.train()(tokens), plain)  # B is 0
+    with torch.no_grad():
+        for name, parameter in gpt.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.05)
+    adapted = gpt.eval()(tokens)
+    assert not torch.allclose(adapted, plain, atol=1e-3)
+    assert not torch.allclose(gpt.train()(tokens), adapted, atol=1e-3)
+    assert torch.equal(gpt.eval()(tokens), adapted)
+
+
 def test_noise_is_added_to_the_embedding_in_training_alone(job, tmp_path):
     embedding = make_gpt(job, tmp_path, neftune_noise_alpha=5.0).sequential["0"].word_embeddings
     ids = torch.arange(600).view(2, 300)
