@@ -33,7 +33,7 @@ def build_engine_for_steps(config: NeoXConfig, vocab_size: int, grid: ParallelGr
     loss = WeightedLoss(make_vocab_shard(vocab_size if model.mask_padded_vocab else padded, padded, grid))
     module = build_module(layers, loss, config, grid)
     extend_model(module, config, vocab_size, grid)
-    optimizer = build_optimizer(config.optimizer, module.parameters())
+    optimizer = build_optimizer(config.optimizer, module.named_parameters(), model, grid)
     return build_engine(module, optimizer, config, config.batch_sizes(grid.data_size), grid)
 
 

@@ -10,9 +10,8 @@ For each group of parameters (matrices, vectors), a file has one flat tensor of 
     files of data ranks          |-- rank 0 --|-- rank 1 --|-- rank 2 --|               `param_slice_mappings` has the positions
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,10 +94,16 @@ class ZeroFiles:
         self.has_summed_biases = has_summed_row_biases(model, folder) and not is_written_by_this_package(folder)
         self.opened: dict[tuple[int, int], ZeroFile] = {}
 
-    @cached_property
-    def keys(self) -> tuple[str, ...]:
-        """Names of the tensors in the state of every parameter: MASTER (the weights), and the optimizer's names of its moments."""
-        return tuple(self.open(self.data_ranks[0], self.model_ranks[0]).get_group_tensors(0))
+    def list_keys(self, name: str) -> tuple[str, ...]:
+        """Return the names of the tensors in a parameter's state: MASTER (the weights), and the names of its moments."""
+        file, inner = self.find_file(name)
+        return tuple(file.get_group_tensors(file.positions[inner][0])) if file else ()
+
+    def find_file(self, name: str) -> tuple["ZeroFile | None", str]:
+        """Return a file with a part of the parameter, if there is one, and the name of the parameter in it."""
+        rank, inner, _ = self.parts[name][0]
+        files = (self.open(data_rank, rank) for data_rank in self.data_ranks)
+        return next((file for file in files if inner in file.positions), None), inner
 
     def open(self, data_rank: int, model_rank: int) -> "ZeroFile":
         if (data_rank, model_rank) not in self.opened:
@@ -124,9 +129,8 @@ class ZeroFiles:
 
     def read_step(self, name: str) -> int | None:
         """Return the number of updates of a parameter; None if the optimizer does not count them."""
-        rank, inner, _ = self.parts[name][0]
-        files = (self.open(data_rank, rank) for data_rank in self.data_ranks)
-        return next((file.read_step(inner) for file in files if inner in file.positions), None)
+        file, inner = self.find_file(name)
+        return file.read_step(inner) if file else None
 
     def read_global_state(self) -> dict[str, Any]:
         """Return hyperparameters (`param_groups`) and the state of the loss scaler (LOSS_SCALE), each only if the files have it."""
@@ -216,14 +220,20 @@ class ZeroGroup:
                 yield Fragment(parameter, source.start, target.numel, target.start)
 
 
-def list_groups(engine: Any, keys: Collection[str]) -> list[Any]:
-    """Return the parameter groups of an engine with their flat tensors. `keys` are the names of the tensors in a state."""
+def list_groups(engine: Any, list_keys: Callable[[nn.Parameter], Collection[str]]) -> list[Any]:
+    """Return the parameter groups of an engine with their flat tensors. `list_keys` returns the names of the tensors in a state."""
     if not isinstance(engine, DeepSpeedEngine):
         return engine.groups
     optimizer = engine.optimizer
     parameters = optimizer.bf16_groups if hasattr(optimizer, "bf16_groups") else optimizer.bit16_groups
     flats = [group["params"][0].data for group in optimizer.param_groups]
-    return [ZeroGroup(members, flat, keys) for members, flat in zip(parameters, flats, strict=True)]
+    return [ZeroGroup(members, flat, list_keys(members[0])) for members, flat in zip(parameters, flats, strict=True)]
+
+
+def require_states(states: UniversalFiles | ZeroFiles, names: Iterable[str]) -> None:
+    """Raise CheckpointError if the state of a parameter is missing."""
+    if missing := sorted(set(names) - states.names):
+        raise CheckpointError(f"{states.folder} holds no state of {missing[0]}. Load the weights alone with no_load_optim: true.")
 
 
 def load_optimizer_state(
@@ -234,14 +244,12 @@ def load_optimizer_state(
     Raise CheckpointError if a parameter is missing, or its state has another shape or non-finite values.
     """
     names = {parameter: get_name_in_whole_model(name) for name, parameter in engine.module.named_parameters()}
-    groups = list_groups(engine, states.keys)
+    require_states(states, (name for parameter, name in names.items() if parameter.requires_grad))
+    groups = list_groups(engine, lambda parameter: states.list_keys(names[parameter]))
     filled: dict[int, dict[str, Any]] = {}
     for index, group in enumerate(groups):
-        for parameter in group.parameters:
-            if (name := names[parameter]) not in states.names:
-                raise CheckpointError(f"{states.folder} holds no state of {name}. Load the weights alone with no_load_optim: true.")
         tensors = {MASTER: group.master, **group.moments}
-        if missing := sorted(tensors.keys() - set(states.keys)):
+        if missing := sorted(tensors.keys() - set(states.list_keys(names[group.parameters[0]]))):
             raise CheckpointError(
                 f"{states.folder} holds no {missing[0]}, which this optimizer needs. "
                 "Load the weights alone with no_load_optim: true."

@@ -332,6 +332,8 @@ def find_layout_differences(record: RunRecord, layout: Mapping[str, int], values
         pairs[f"zero_optimization.{name}"] = (before["zero_optimization"].get(name), now["zero_optimization"].get(name))
     if max(stages) < 3:
         pairs["zero_optimization.round_robin_gradients"] = (is_round_robin(before), is_round_robin(now))
+    for name in ("embedding_lr", "head_lr"):  # a rate of its own makes a parameter group of its own
+        pairs[name] = (before[name] is not None, now[name] is not None)
     if min(before["pipe_parallel_size"], now["pipe_parallel_size"]) > 1:
         pairs["pipe_partition_method"] = (before["pipe_partition_method"], now["pipe_partition_method"])
     return [Difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]

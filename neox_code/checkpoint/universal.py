@@ -47,8 +47,10 @@ class UniversalFiles:
         if not found:
             raise CheckpointError(f"{self.folder} has no parameter folders. Copy the checkpoint again.")
         self.names = frozenset(found)
-        files = {path.stem for path in next(iter(found.values())).glob("*.pt")}
-        self.keys = tuple(sorted((files | {MASTER}) - {STEP}))
+
+    def list_keys(self, name: str) -> tuple[str, ...]:
+        """Return the names of the tensors in a parameter's state: MASTER (the weights), and the names of its moments."""
+        return tuple(sorted(({path.stem for path in self.folders[name].glob("*.pt")} | {MASTER}) - {STEP}))
 
     def read(self, name: str, key: str) -> torch.Tensor:
         """Return a whole tensor of a parameter's state. Raise CheckpointError if its file is missing or damaged."""

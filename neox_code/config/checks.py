@@ -88,7 +88,7 @@ RANGES: dict[str, ValueRange] = {
     **dict.fromkeys(("model_parallel_size", "num_gpus"), ValueRange(1, 1024)),
     "num_nodes": ValueRange(1, 10_000),
     "master_port": ValueRange(1, 65535),
-    **dict.fromkeys(("lr", "eps"), POSITIVE),
+    **dict.fromkeys(("lr", "muon_lr", "embedding_lr", "head_lr", "eps"), POSITIVE),
     **dict.fromkeys(("weight_decay", "gradient_clipping", "min_lr"), NOT_NEGATIVE),
     "betas": PROBABILITY_BELOW_ONE,
     "lr_decay_iters": AT_LEAST_ONE,
@@ -266,6 +266,29 @@ def check_decay_ends(values: Values, show: Show) -> Iterator[Problem]:
         yield Problem(
             ("lr_decay_iters", "lr_decay_fraction"),
             f"{show('lr_decay_iters')} and {show('lr_decay_fraction')} exclude each other. Remove one of them.",
+        )
+
+
+def check_muon(values: Values, show: Show) -> Iterator[Problem]:
+    """Check that Muon finds whole matrices: ZeRO stage 1 divides the state in their order, and 8-bit states have no Muon."""
+    if values["optimizer_type"] != "muon":
+        return
+    kind, zero = show("optimizer_type"), values["zero_optimization"]
+    if values["zero_stage"] > 1:
+        yield Problem(
+            ("optimizer_type", "zero_stage"),
+            f"{kind} needs the whole gradient of a matrix, which {show('zero_stage')} divides. "
+            "Set zero_optimization.stage to 1, or optimizer.type to adam.",
+        )
+    if zero.get("round_robin_gradients"):
+        yield Problem(
+            ("optimizer_type", "zero_optimization"),
+            f"{kind} needs the parameters in their order, which {show('zero_optimization')} changes. Remove round_robin_gradients.",
+        )
+    if values["use_bnb_optimizer"]:
+        yield Problem(
+            ("optimizer_type", "use_bnb_optimizer"),
+            f"{show('use_bnb_optimizer')} has Adam, SGD and Lion, and not {kind}. Remove one of them.",
         )
 
 
@@ -456,6 +479,7 @@ CHECKS = (
     check_zero_with_pipeline,
     check_learning_rates,
     check_decay_ends,
+    check_muon,
     check_eight_bit_states,
     check_offloaded_states,
     check_offloaded_parameters,

@@ -73,6 +73,8 @@ CONDITIONS = (
         "sequence_parallel", lambda values: values["model_parallel_size"] > 1, "it counts only with model_parallel_size above 1"
     ),
     Condition("checkpoint_granularity", is_set("checkpoint_activations"), "it counts only with checkpoint_activations"),
+    Condition("muon_lr", has_value("optimizer_type", "muon"), "it counts only with optimizer.type: muon"),
+    Condition("head_lr", is_set("no_weight_tying"), "the output layer is the embedding; it counts only with no_weight_tying"),
     Condition("fp16", has_value("precision", "fp16"), "it counts only with precision: fp16"),
     Condition("weighted_sampler_alpha", is_set("weight_by_num_documents"), "it counts only with weight_by_num_documents"),
     Condition("split", is_set("data_path"), "it divides data_path, which is not set"),

@@ -172,9 +172,10 @@ def list_leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 OPTIMIZER_PARAMETERS = {
-    **dict.fromkeys(("adam", "adamw", "cpu_adam"), ("lr", "betas", "eps", "weight_decay")),
-    "sgd": ("lr", "momentum", "dampening", "nesterov", "weight_decay"),
-    "lion": ("lr", "betas", "weight_decay"),
+    **dict.fromkeys(("adam", "adamw", "cpu_adam"), ("lr", "embedding_lr", "head_lr", "betas", "eps", "weight_decay")),
+    "sgd": ("lr", "embedding_lr", "head_lr", "momentum", "dampening", "nesterov", "weight_decay"),
+    "lion": ("lr", "embedding_lr", "head_lr", "betas", "weight_decay"),
+    "muon": ("lr", "muon_lr", "embedding_lr", "head_lr", "momentum", "betas", "eps", "weight_decay"),
 }
 """Type of optimizer -> the parameters in `optimizer.params`; each is a field."""
 
@@ -184,7 +185,7 @@ USUAL_PARAMETERS = {"adam_w_mode": True, "bias_correction": True, "amsgrad": Fal
 PARAMETERS_OF_THEIR_OWN = {"max_grad_norm": "gradient_clipping"}
 """Parameter that GPT-NeoX's and DeepSpeed's examples set for any optimizer -> the field that it sets."""
 
-UNBUILT_OPTIMIZERS = ("onebitadam", "onebitlamb", "zerooneadam", "lamb", "muon", "adagrad", "adafactor", "sm3", "madgrad_wd")
+UNBUILT_OPTIMIZERS = ("onebitadam", "onebitlamb", "zerooneadam", "lamb", "adagrad", "adafactor", "sm3", "madgrad_wd")
 
 
 def read_optimizer(value: Any) -> Iterator[Assignment | SettingProblem]:
@@ -280,7 +281,7 @@ WITHOUT_EFFECT_IN_ZERO: dict[str, tuple[Any, str]] = {
         ),
         (False, SAVE_16_BITS),
     ),
-    "save_muon_momentum_buffer_in_memory": (False, "it counts only with the optimizer Muon, which is not built"),
+    "save_muon_momentum_buffer_in_memory": (False, "Muon's momentum is saved with the optimizer's state at every layout"),
 }
 WITHOUT_EFFECT_IN_FP16 = {"auto_cast": (False, "the model's inputs are integers, which are not cast")}
 WITHOUT_EFFECT_IN_BF16 = {"check_grad_overflow": (True, "a step whose gradient is not finite is always skipped")}

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    optimizer_type: Literal["adam", "adamw", "sgd", "lion", "cpu_adam"] = "adam"
-    """`optimizer.type`. adam is AdamW, as in GPT-NeoX: its weight decay is decoupled from the gradient. cpu_adam is DeepSpeed's
+    optimizer_type: Literal["adam", "adamw", "sgd", "lion", "cpu_adam", "muon"] = "adam"
+    """`optimizer.type`. adam is AdamW, as in GPT-NeoX: its weight decay is decoupled from the gradient. muon is Muon for the
+    matrices of attention and feed-forward layers, each of queries, keys and values a matrix of its own, with updates of AdamW's
+    size and Nesterov momentum; the embedding, the head and vectors (biases, norms) have AdamW. cpu_adam is DeepSpeed's
     AdamW for optimizer states in the host's memory (`zero_optimization.offload_optimizer`), compiled at its first use."""
 
     use_bnb_optimizer: bool = False
@@ -17,14 +19,25 @@ class OptimizerConfig:
     lr: float | None = None
     """`optimizer.params.lr`: the learning rate after warm-up. Needed for training."""
 
+    muon_lr: float | None = None
+    """`optimizer.params.muon_lr`: learning rate of the matrices that Muon updates, after warm-up; default `lr`. The schedule
+    multiplies all rates by one factor."""
+
+    embedding_lr: float | None = None
+    """`optimizer.params.embedding_lr`: learning rate of the embeddings of tokens and positions, after warm-up; default `lr`."""
+
+    head_lr: float | None = None
+    """`optimizer.params.head_lr`: learning rate of the output layer (`no_weight_tying`), after warm-up; default `lr`."""
+
     betas: tuple[float, float] | None = None
     """`optimizer.params.betas`: decay rates of the moments; default [0.9, 0.999], and [0.9, 0.99] for Lion."""
 
     eps: float = 1e-8
     """`optimizer.params.eps`: number that Adam adds to the root of the second moment."""
 
-    momentum: float = 0.0
-    """`optimizer.params.momentum`: share of the last update that is added to the next update (SGD)."""
+    momentum: float | None = None
+    """`optimizer.params.momentum`: share of the last update that is added to the next update (SGD, default 0), or share of the
+    mean of gradients in the next mean (Muon, default 0.95)."""
 
     dampening: float = 0.0
     """`optimizer.params.dampening`: share of the gradient that is not added to the momentum (SGD)."""
@@ -72,6 +85,11 @@ class OptimizerConfig:
     def effective_betas(self) -> tuple[float, float]:
         """`betas`, or the optimizer's default."""
         return self.betas or ((0.9, 0.99) if self.optimizer_type == "lion" else (0.9, 0.999))
+
+    @property
+    def effective_momentum(self) -> float:
+        """`momentum`, or the optimizer's default."""
+        return self.momentum if self.momentum is not None else 0.95 if self.optimizer_type == "muon" else 0.0
 
     @property
     def offloads_optimizer(self) -> bool:

@@ -48,7 +48,8 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("frozen_layers", "frozen_modules", "trained_token_rows", "first_trained_token_row", "loraplus_lr_ratio"),
     ),
     SCHEDULE: (
-        *("lr", "betas", "eps", "momentum", "dampening", "nesterov", "weight_decay", "gradient_clipping"),
+        *("lr", "muon_lr", "embedding_lr", "head_lr", "betas", "eps", "momentum", "dampening", "nesterov"),
+        *("weight_decay", "gradient_clipping"),
         *("lr_decay_style", "lr_decay_iters", "lr_decay_fraction", "min_lr", "warmup", "train_iters", "train_seconds"),
         *("reset_position_ids", "reset_attention_mask", "completion_only_loss"),
         *("hidden_dropout", "attention_dropout", "mask_padded_vocab", "eod_mask_loss", "fp16", "deepspeed_extra_args"),
@@ -135,6 +136,8 @@ def derive_values(values: Values) -> dict[str, Any]:
     width = [found[name] for name in ("hidden_size", "intermediate_size", "expansion_factor", "activation", "mlp_multiple_of")]
     found |= {"intermediate_size": compute_feed_forward_size(*width), "expansion_factor": None, "mlp_multiple_of": None}
     found["betas"] = found["betas"] or ((0.9, 0.99) if found["optimizer_type"] == "lion" else (0.9, 0.999))
+    if found["momentum"] is None:
+        found["momentum"] = 0.95 if found["optimizer_type"] == "muon" else 0.0
     if found["optimizer_type"] == "sgd" and found["momentum"]:
         found["optimizer_type"] = "sgd with momentum"  # without it there is no state
     for name, others in ONLY_WITH.items():

@@ -37,7 +37,7 @@ def write_universal(source: ModelSource, output: Path, options: ConversionOption
     for name in source.weights:
         place = folder / UNIVERSAL_FOLDER / get_name_in_engine(name, options.pipe_parallel_size > 0, source.model)
         place.mkdir(parents=True)
-        for key in states.keys:
+        for key in states.list_keys(name):
             whole = states.read(name, key)
             if not has_finite_values(whole):
                 raise CheckpointError(

@@ -1,7 +1,7 @@
 """Build this rank's engine from a model and an optimizer. This is the only module that calls deepspeed.initialize.
 
     module = build_module(layers, loss, config, grid)
-    optimizer = build_optimizer(config.optimizer, module.parameters())
+    optimizer = build_optimizer(config.optimizer, module.named_parameters(), config.model, grid)
     engine = build_engine(module, optimizer, config, sizes, grid)
 
 A run without pipeline at ZeRO stage 0 or 1 has a PlainEngine. Other runs have DeepSpeed's engine: with `pipe_parallel_size` 1 or
@@ -60,7 +60,7 @@ def set_rate(engine: Engine, rate: float, rate_after_skip: float) -> None:
         engine.set_rate(rate, rate_after_skip)
     else:
         for group in engine.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_ratio", 1.0)
 
 
 class PlainModel(nn.Module):

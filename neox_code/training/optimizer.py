@@ -1,6 +1,6 @@
 """Build the optimizer that `optimizer.type` selects.
 
-optimizer = build_optimizer(config.optimizer, module.parameters())
+optimizer = build_optimizer(config.optimizer, module.named_parameters(), config.model, grid)
 """
 
 import subprocess
@@ -11,11 +11,17 @@ import torch
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import nn
 
+from neox_code.config.model import ModelConfig
 from neox_code.config.optimizer import OptimizerConfig
 from neox_code.errors import ConfigError
+from neox_code.logs import get_logger
+from neox_code.parallel.grid import ParallelGrid
+from neox_code.training.muon import MatrixForm, Muon, is_block_matrix
 
-MOMENTS = {"AdamW": ("exp_avg", "exp_avg_sq"), "Lion": ("exp_avg",), "SGD": ("momentum_buffer",)}
-"""Class of an optimizer -> names of its moments in the state of a parameter."""
+log = get_logger(__name__)
+
+MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "lion": ("exp_avg",), "sgd": ("momentum_buffer",), "muon": ("momentum_buffer",)}
+"""Kind of a parameter group, or class of the optimizer -> names of the moments in the state of a parameter."""
 
 
 def make_moments(optimizer: torch.optim.Optimizer, settings: Mapping[str, Any], flat: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -23,13 +29,13 @@ def make_moments(optimizer: torch.optim.Optimizer, settings: Mapping[str, Any], 
 
     The parameters of the group, `settings["params"]`, are consecutive parts of `flat` from its begin.
     """
-    kind = type(optimizer).__name__
+    kind = settings.get("kind") or type(optimizer).__name__.lower()
     names = MOMENTS[kind] if settings.get("momentum", 1) else ()
     moments = {name: torch.zeros_like(flat) for name in names}
     offset = 0
     for parameter in settings["params"]:
         state = {name: moment[offset : offset + parameter.numel()] for name, moment in moments.items()}
-        if kind == "AdamW":
+        if kind in ("adamw", "muon"):
             state["step"] = torch.zeros((), device=flat.device)
         optimizer.state[parameter] = state
         offset += parameter.numel()
@@ -85,19 +91,51 @@ class Lion(torch.optim.Optimizer):
         return loss
 
 
-def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
-    """Return the parameter groups: matrices with weight decay, and vectors (biases, norms) without weight decay.
+NamedParameters = Iterable[tuple[str, nn.Parameter]]
 
-    Parameters with an attribute `lr_ratio` are groups of their own: their learning rate is the scheduled one times `lr_ratio`.
+KINDS = ("blocks", "matrices", "embedding", "head", "vectors")
+"""Groups of parameters in their order: matrices that Muon updates, other matrices, those with a rate of their own, vectors."""
+
+
+def group_parameters(section: OptimizerConfig, parameters: NamedParameters) -> dict[tuple[str, float], dict[str, Any]]:
+    """Return (kind of KINDS, rate relative to others of the kind) -> parameter group. Vectors (biases, norms) have no weight decay.
+
+    The learning rate of a group is that of the schedule times `lr_ratio`. Parameters with an attribute `lr_ratio` are groups of
+    their own.
     """
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
-    for parameter in parameters:
+    found: dict[tuple[str, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters:
         if parameter.requires_grad:
-            groups.setdefault((parameter.dim() < 2, getattr(parameter, "lr_ratio", 1.0)), []).append(parameter)
-    return [
-        {"params": groups[is_vector, ratio], "weight_decay": 0.0 if is_vector else weight_decay, "lr_ratio": ratio}
-        for is_vector, ratio in sorted(groups)
-    ]
+            key = choose_kind(section, name, parameter), getattr(parameter, "lr_ratio", 1.0)
+            found.setdefault(key, []).append(parameter)
+    groups: dict[tuple[str, float], dict[str, Any]] = {}
+    rates = {"blocks": section.muon_lr, "embedding": section.embedding_lr, "head": section.head_lr}
+    for kind, ratio in sorted(found, key=lambda key: (KINDS.index(key[0]), key[1])):
+        rate = rates.get(kind)
+        decay = 0.0 if kind == "vectors" else section.weight_decay
+        own = ratio if rate is None or not section.lr else ratio * rate / section.lr
+        groups[kind, ratio] = {"params": found[kind, ratio], "weight_decay": decay, "lr_ratio": own}
+    return groups
+
+
+def choose_kind(section: OptimizerConfig, name: str, parameter: nn.Parameter) -> str:
+    if parameter.dim() < 2:
+        return "vectors"
+    if section.optimizer_type == "muon" and is_block_matrix(name):
+        return "blocks"
+    if section.embedding_lr is not None and name.endswith(("word_embeddings.weight", "position_embeddings.weight")):
+        return "embedding"
+    return "head" if section.head_lr is not None and name.endswith("final_linear.weight") else "matrices"
+
+
+def log_groups(section: OptimizerConfig, groups: Mapping[tuple[str, float], Mapping[str, Any]]) -> None:
+    """Log the number of parameters, learning rate and weight decay of each group of this rank."""
+    for (kind, _), group in groups.items():
+        count = sum(parameter.numel() for parameter in group["params"])
+        method = "muon" if kind == "blocks" else "adamw" if section.optimizer_type in ("muon", "adam") else section.optimizer_type
+        rate = (section.lr or 0.0) * group["lr_ratio"]
+        message = "optimizer: %s of %s, %d tensors with %s values, lr %g, weight decay %g"
+        log.info(message, method, kind, len(group["params"]), f"{count:,}", rate, group["weight_decay"])
 
 
 def build_eight_bit_optimizer(groups: list[dict], name: str, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -127,13 +165,38 @@ def build_cpu_adam(section: OptimizerConfig, groups: list[dict], settings: Mappi
         ) from error
 
 
-def build_optimizer(section: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def build_muon(
+    section: OptimizerConfig,
+    groups: Mapping[tuple[str, float], dict[str, Any]],
+    names: Mapping[nn.Parameter, str],
+    model: ModelConfig,
+    grid: ParallelGrid,
+) -> Muon:
+    """Return Muon for the group of blocks and AdamW for the others."""
+    matrices: list[nn.Parameter] = []
+    for (kind, _), group in groups.items():
+        group["kind"] = "muon" if kind == "blocks" else "adamw"
+        matrices += group["params"] if kind == "blocks" else []
+    forms = [MatrixForm.from_name(names[matrix], matrix.shape, model, grid.tensor_size) for matrix in matrices]
+    dtype = torch.float32 if model.precision == "fp32" else torch.bfloat16
+    adamw: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.effective_betas), "eps": section.eps}
+    return Muon(list(groups.values()), forms, grid, section.effective_momentum, dtype, **adamw)
+
+
+def build_optimizer(
+    section: OptimizerConfig, parameters: NamedParameters, model: ModelConfig, grid: ParallelGrid
+) -> torch.optim.Optimizer:
     """Return the configured optimizer. As in GPT-NeoX, Adam and AdamW are both AdamW. Raise ConfigError if a package is missing."""
-    groups = group_parameters(parameters, section.weight_decay)
+    named = list(parameters)
+    by_kind = group_parameters(section, named)
+    log_groups(section, by_kind)
+    if section.optimizer_type == "muon":
+        return build_muon(section, by_kind, {parameter: name for name, parameter in named}, model, grid)
+    groups = list(by_kind.values())
     adam: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.effective_betas), "eps": section.eps}
     sgd: dict[str, Any] = {
         "lr": section.lr,
-        "momentum": section.momentum,
+        "momentum": section.effective_momentum,
         "dampening": section.dampening,
         "nesterov": section.nesterov,
     }

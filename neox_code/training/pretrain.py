@@ -55,7 +55,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
         loss = WeightedLoss(make_vocab_shard(checkpoints.scored_rows, padded, grid))
         module = build_module(layers, loss, config, grid)
         prepare_adapters(module, config, tokenizer.vocab_size, grid)
-        optimizer = build_optimizer(config.optimizer, module.parameters())
+        optimizer = build_optimizer(config.optimizer, module.named_parameters(), model, grid)
         engine = build_engine(module, optimizer, config, sizes, grid)
         state = checkpoints.resume(engine, loaders)
         if training.save and is_rank_zero():

@@ -60,7 +60,7 @@ def test_training_and_files_equal_those_of_peft(job, tmp_path, case):
     assert sum(parameter.numel() for parameter in peer.parameters() if parameter.requires_grad) == sum(
         parameter.numel() for parameter in list_trained().values()
     )
-    optimizer = build_optimizer(config.optimizer, ours.parameters())
+    optimizer = build_optimizer(config.optimizer, ours.named_parameters(), config.model, single_process_grid())
     for group in optimizer.param_groups:
         group |= {"weight_decay": 0.0, "lr": 3e-3 * group["lr_ratio"]}
     fast = [parameter for name, parameter in peer.named_parameters() if parameter.requires_grad and "lora_B" in name]

@@ -53,9 +53,21 @@ from neox_code.planning.memory import Layout, compute_memory_per_gpu
         ({"zero_stage": 2, "pipe_parallel_size": 1}, "zero_stage (2, --set) divides gradients"),
         ({"lr": 1e-4, "min_lr": 1e-3}, "min_lr (0.001, --set) must be at most lr (0.0001, --set)."),
         ({"lr_decay_iters": 9, "lr_decay_fraction": 0.5}, "lr_decay_iters (9, --set) and lr_decay_fraction (0.5, --set) exclude"),
+        ({"optimizer_type": "muon", "zero_stage": 3}, "which zero_stage (3, --set) divides. Set zero_optimization.stage to 1"),
+        (
+            {"optimizer_type": "muon", "zero_optimization": {"round_robin_gradients": True}},
+            "which zero_optimization ({round_robin_gradients: true}, --set) changes. Remove round_robin_gradients.",
+        ),
+        (
+            {"optimizer_type": "muon", "use_bnb_optimizer": True},
+            "has Adam, SGD and Lion, and not optimizer_type (muon, --set). Remove one of them.",
+        ),
         ({"use_bnb_optimizer": True, "optimizer_type": "cpu_adam"}, "use_bnb_optimizer (true, --set) keeps states on the GPU"),
         ({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}, "Set optimizer.type to cpu_adam, or remove"),
-        ({"nesterov": True}, "nesterov (true, --set) needs a momentum (0.0, default) above 0 and a dampening (0.0, default) of 0."),
+        (
+            {"nesterov": True},
+            "nesterov (true, --set) needs a momentum (null, default) above 0 and a dampening (0.0, default) of 0.",
+        ),
         ({"momentum": 2}, "momentum (2, --set) must be at least 0 and at most 1."),
         (
             {"data_path": "a", "train_data_paths": ["b"]},

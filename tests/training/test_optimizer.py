@@ -1,17 +1,32 @@
 """Optimizers against their published formulas, computed here with numpy, and in a run that stops and goes on."""
 
+import dataclasses
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from distributed_runs import losses_of
 
+from neox_code.config.model import ModelConfig
 from neox_code.config.optimizer import OptimizerConfig
 from neox_code.errors import ConfigError
-from neox_code.training.optimizer import Lion, build_optimizer
+from neox_code.machine import cpu_computes_bf16
+from neox_code.parallel.grid import single_process_grid
+from neox_code.training import optimizer as optimizers
+from neox_code.training.optimizer import Lion
 
 RATE, DECAY = 0.01, 0.3
+MODEL = ModelConfig(num_layers=1, hidden_size=24, num_attention_heads=4, max_position_embeddings=8)
+
+
+def build_optimizer(section, parameters, model=MODEL):
+    named = parameters if isinstance(parameters[0], tuple) else [(f"weight_{index}", each) for index, each in enumerate(parameters)]
+    optimizer = optimizers.build_optimizer(section, named, model, single_process_grid())
+    for group in optimizer.param_groups:  # as the engine does
+        group["lr"] = section.lr * group["lr_ratio"]
+    return optimizer
 
 
 def lion(weight, momentum, gradient, _, betas=(0.9, 0.99)):
@@ -56,6 +71,78 @@ def test_ten_steps_of_lion_equal_the_published_formula(formula, settings):
         parameter.grad = torch.tensor(gradient)
         optimizer.step()
         np.testing.assert_allclose(parameter.detach().numpy(), weight, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon is in torch 2.9 and later")
+def test_five_steps_of_muon_equal_torchs_with_each_of_queries_keys_and_values_a_matrix_of_its_own():
+    """Two heads shared by four, and heads that share nothing, whose rows are interleaved; the other parameters have AdamW."""
+    for kv_heads in (4, 2):
+        model = dataclasses.replace(MODEL, num_kv_heads=kv_heads, precision="bfloat16")
+        shapes = {
+            "2.attention.query_key_value.weight": (24 + 2 * 6 * kv_heads, 24),
+            "2.mlp.dense_h_to_4h.weight": (96, 24),
+            "2.mlp.dense_4h_to_h.weight": (24, 96),
+            "3.attention.dense.weight": (24, 24),
+            "4.word_embeddings.weight": (40, 24),
+            "5.final_linear.weight": (40, 24),
+            "6.norm.weight": (24,),
+        }
+        generator = torch.Generator().manual_seed(1)
+        named = [(name, torch.nn.Parameter(torch.randn(shape, generator=generator))) for name, shape in shapes.items()]
+        rates = {"muon_lr": 0.02, "embedding_lr": 0.03, "head_lr": 0.001}
+        ours = build_optimizer(
+            OptimizerConfig(lr=RATE, weight_decay=DECAY, betas=(0.9, 0.95), optimizer_type="muon", **rates), named, model
+        )
+        split = partial(split_query_key_value, kv_heads=kv_heads)
+        copies = {name: [part.clone() for part in (split(value) if "query" in name else [value.detach()])] for name, value in named}
+        adjusted = {"lr": 0.02, "momentum": 0.95, "weight_decay": DECAY, "adjust_lr_fn": "match_rms_adamw"}
+        matrices = [torch.nn.Parameter(part) for _, parts in list(copies.items())[:4] for part in parts]
+        others = [torch.nn.Parameter(copies[name][0]) for name in list(shapes)[4:]]
+        muon = torch.optim.Muon(matrices, **adjusted)
+        decays = zip(others, (0.03, 0.001, RATE), (DECAY, DECAY, 0.0), strict=True)
+        adam = torch.optim.AdamW(
+            [{"params": [each], "lr": lr, "weight_decay": decay} for each, lr, decay in decays], betas=(0.9, 0.95)
+        )
+        for _ in range(5):
+            gradients = []
+            for name, parameter in named:
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+                gradients += split(parameter.grad) if "query" in name else [parameter.grad]
+            for parameter, gradient in zip([*matrices, *others], gradients, strict=True):
+                parameter.grad = gradient.clone()
+            for optimizer in (ours, muon, adam):
+                optimizer.step()
+        found = [part for name, value in named for part in (split(value) if "query" in name else [value.detach()])]
+        tolerance = 1e-6 if cpu_computes_bf16() else 5e-3  # a CPU that emulates bf16 orthogonalizes in fp32
+        for own, peer in zip(found, [*matrices, *others], strict=True):
+            torch.testing.assert_close(own, peer.detach(), rtol=0, atol=tolerance)
+
+
+def split_query_key_value(rows, kv_heads):
+    """Return queries, keys and values, head by head: by the rows' order that model.attention describes."""
+    heads = rows.detach().view(-1, 6, 24)
+    if kv_heads == 4:
+        return [torch.cat([heads[3 * head + part] for head in range(4)]) for part in range(3)]
+    return [heads[:4].reshape(-1, 24), heads[4 : 4 + kv_heads].reshape(-1, 24), heads[4 + kv_heads :].reshape(-1, 24)]
+
+
+def test_muon_divides_by_the_gradient_scale_and_keeps_everything_after_a_gradient_that_is_not_finite():
+    weights = [torch.nn.Parameter(torch.full((3, 4), 2.0)) for _ in range(2)]
+    first, second = (
+        build_optimizer(OptimizerConfig(lr=RATE, weight_decay=DECAY, optimizer_type="muon"), [("2.mlp.dense_h_to_4h.weight", each)])
+        for each in weights
+    )
+    gradient = torch.arange(12.0).view(3, 4)
+    second.grad_scale, second.found_inf = torch.tensor(8.0), torch.tensor(0.0)
+    for optimizer, weight, scale in zip((first, second), weights, (1, 8), strict=True):
+        weight.grad = gradient * scale
+        optimizer.step()
+    assert torch.equal(*weights)
+    before, momentum = weights[1].clone(), second.state[weights[1]]["momentum_buffer"].clone()
+    second.found_inf.fill_(1.0)
+    weights[1].grad = torch.full((3, 4), float("nan"))
+    second.step()
+    assert torch.equal(weights[1], before) and torch.equal(second.state[weights[1]]["momentum_buffer"], momentum)
 
 
 def test_lion_skips_weights_without_a_gradient_and_restores_its_state():
