@@ -95,6 +95,7 @@ RANGES: dict[str, ValueRange] = {
     "lr_decay_fraction": POSITIVE,
     **dict.fromkeys(("momentum", "dampening"), SHARE),
     **dict.fromkeys(("warmup", "valid_share"), SHARE),
+    **dict.fromkeys(("fim_rate", "fim_spm_rate", "fim_syntax_rate"), SHARE),
     **dict.fromkeys(("num_workers", "heldout_bytes_per_language"), NOT_NEGATIVE),
     **dict.fromkeys(("train_data_weights", "valid_data_weights", "test_data_weights"), NOT_NEGATIVE),
     **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), SAMPLES),

@@ -60,6 +60,20 @@ class DataConfig:
     """`packed`: samples are cut from documents joined end to end. `best_fit`: samples are rows of whole documents, each with an
     end-of-document token before it; only longer documents are cut, and the empty ends of rows are masked in the loss."""
 
+    fim_rate: float = 0.0
+    """Share of the training documents that are rearranged as prefix, suffix, middle, so that the model learns to fill in the middle
+    (docs/data.md). Each document of a sample is rearranged alone. The vocabulary needs the infilling tokens."""
+
+    fim_spm_rate: float = 0.5
+    """Share of the rearranged documents whose suffix comes before the prefix (SPM); the others are in the order PSM."""
+
+    fim_cut: Literal["character", "token"] = "character"
+    """Borders at which a document is divided: of characters, so that the three parts are encoded again, or of tokens."""
+
+    fim_syntax_rate: float = 0.0
+    """Share of the rearranged documents whose middle is a block, call, condition or argument of the syntax tree. The middle is
+    drawn from all positions if the document has none, cannot be parsed, or its language has no grammar."""
+
     sample_order: Literal["per_epoch", "all_epochs"] = "per_epoch"
     """`per_epoch`: each epoch of a file is shuffled separately, so that the samples of a step do not depend on the length of the
     run. Each epoch skips fewer than `seq_length` tokens, not the same ones in every epoch. `all_epochs`: all epochs are shuffled

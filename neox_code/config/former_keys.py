@@ -61,7 +61,6 @@ REFUSED = {
     "neox_code.commands.train",
     "deepspeed_mosaic": "MosaicML's launcher is not built. Use torchrun -m neox_code.commands.train",
     "do_distillation": DISTILLATION,
-    "fim_rate": "fill-in-the-middle is not built. Remove it",
     "greedy": "temperature 0, which is the default, takes the most probable token. Remove it",
     **dict.fromkeys(("ga_dataset", "ga_interval", "ga_iters", "gradient_ascent_loss_scale"), UNLEARNING),
     **dict.fromkeys(("inner_model_parallel_size", "outer_model_parallel_size"), TENSOR_PARALLEL),

@@ -149,7 +149,8 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
         training.seed,
         choose_cache_folder(config),
     )
-    has_mask = data.eod_mask_loss or data.pack_impl == "best_fit" or choose_masked_padding_id(tokenizer) >= 0
+    has_padding = data.pack_impl == "best_fit" or data.fim_rate > 0 or choose_masked_padding_id(tokenizer) >= 0
+    has_mask = data.eod_mask_loss or has_padding
     found = {}
     if data.valid_by_language and training.eval_iters:
         found = build_validation_languages(data, config.model.sample_length, tokenizer, training.seed, choose_cache_folder(config))

@@ -41,10 +41,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from neox_code.config.data import DataConfig
+from neox_code.data.fill_in_the_middle import MiddleTransform, build_document_transform, build_middle_transform, describe_counts
 from neox_code.data.identity import hash_idx
 from neox_code.data.index_cache import Arrays, IndexCache
 from neox_code.data.indexed_dataset import IndexedDataset, get_bin_path, get_idx_path
-from neox_code.data.packed_samples import PackedSamples, Sample, SampleSettings, check_ids
+from neox_code.data.packed_samples import PackedSamples, Sample, SampleSettings, check_ids, fit_to_length, make_sample
 from neox_code.data.shares import (
     DocumentPart,
     Share,
@@ -80,6 +81,9 @@ SURPLUS = 1.005
 
 EPOCHS_IN_MEMORY = 2
 """Number of epochs of a file whose indices stay in memory: the current one and the previous one, which a worker may still read."""
+
+LOGGED_SAMPLES = 32
+"""Number of samples whose documents' rearrangement is counted in the log."""
 
 ONE_FILE = "To divide one token file into training, validation and test, set data_path and split instead of the *_data_paths."
 
@@ -135,6 +139,10 @@ def build_datasets(
     hashes = run_on_rank_zero(partial(check_token_files, data, sequence_length, num_samples, tokenizer, cache.folder is not None))
     config = make_megatron_config(data, sequence_length, seed, read_facts(tokenizer))
     shares = [open_shares(data, split, hashes, config) if count else [] for split, count in zip(Split, num_samples, strict=True)]
+    if transform := build_middle_transform(data, tokenizer):
+        shares[0] = [
+            (replace(share, transform=build_document_transform(transform, share.prefix)), weight) for share, weight in shares[0]
+        ]
     with enter_once_per_host():
         train, valid, test = (
             build_split(data, split, own, count, config, cache)
@@ -142,6 +150,8 @@ def build_datasets(
         )
     if train is not None:
         log_padding(train)
+    if train is not None and transform:
+        log_middles(train, transform)
     return train, valid, test
 
 
@@ -363,11 +373,22 @@ def log_padding(samples: SampleDataset) -> None:
             log.info("%s: %s an epoch, %s", place, format_plural(len(rows), "row"), empty)
 
 
+def log_middles(samples: SampleDataset, transform: MiddleTransform) -> None:
+    """Log the shares of outcomes of `fim_rate` in the first samples."""
+    number = min(LOGGED_SAMPLES, len(samples))
+    for index in range(number):
+        samples[index]
+    counts = transform.counts
+    log.info("documents of the first %d samples: %s", number, describe_counts(counts))
+    counts.clear()
+
+
 class Windows(GPTDataset):
     """megatron-core's samples of documents of one share: whole epochs for at least `num_samples`, shuffled together."""
 
     def __init__(self, share: Share, documents: NDArray[np.int32], config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
         self.share, self.documents, self.cache = share, documents, cache
+        self.eod_to_mask = config.tokenizer.eod if config.eod_mask_loss else None
         super().__init__(share.file, share.prefix, documents, num_samples, Split.train, config)
 
     def extend(self, num_samples: int) -> None:
@@ -399,7 +420,18 @@ class Windows(GPTDataset):
         """Return the token ids [S + 1] and documents of a sample. Raise DataError for an id that the vocabulary does not have."""
         ids, documents = super()._query_document_sample_shuffle_indices(idx)
         check_ids(ids, self.config.tokenizer.vocab_size, self.share.prefix, documents)
+        if self.share.transform is not None:
+            pieces = [
+                self.share.transform_part(ids[part.place : part.place + part.length], part, self.config.random_seed, idx)
+                for part in self.list_parts(idx)
+            ]
+            ids = fit_to_length(pieces, len(ids), self.config.tokenizer.pad)
         return ids, documents
+
+    def __getitem__(self, idx: int | None) -> Sample:
+        """Return a sample, as megatron-core does, whose first sample's mask of padding stays in the mask of all others."""
+        ids, _ = self._query_document_sample_shuffle_indices(idx or 0)
+        return make_sample(ids.astype(np.int64), self.config.tokenizer.pad, 0, self.eod_to_mask)
 
     def list_parts(self, index: int) -> list[DocumentPart]:
         """Return the parts of documents in a sample, in order. The last token of a sample is only a label."""

@@ -25,6 +25,9 @@ from neox_code.errors import DataError
 
 Sample = dict[str, torch.Tensor]
 
+EMPTY = -1
+"""Mark of an empty position, which is masked in the loss."""
+
 
 @dataclass(frozen=True)
 class SampleSettings:
@@ -42,7 +45,7 @@ class PackedSamples(Dataset):
     def __init__(
         self, share: Share, documents: NDArray[np.int32], settings: SampleSettings, cache: IndexCache, seed: int | Sequence[int]
     ):
-        self.share, self.settings = share, settings
+        self.share, self.settings, self.seed = share, settings, seed
 
         def make() -> Arrays:
             lengths = count_content_tokens(share, settings.eod_id, cache)[documents]
@@ -78,17 +81,36 @@ class PackedSamples(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         settings = self.settings
-        ids = np.full(settings.sequence_length + 1, settings.eod_id, np.int64)
-        filled = 0
+        pieces = []
         for part in self.list_parts(index):
-            filled = part.place + part.length
-            ids[part.place : filled] = own = self.share.file.get(part.document, part.offset, part.length)
+            own = self.share.file.get(part.document, part.offset, part.length)
             check_ids(own, settings.vocab_size, self.share.prefix, [part.document])
-        mask = torch.arange(settings.sequence_length) < filled
-        tokens, labels = torch.from_numpy(ids[:-1]), torch.from_numpy(ids[1:])
-        if settings.eod_mask_loss:
-            mask &= tokens != settings.eod_id
-        return {"tokens": tokens, "labels": labels, "loss_mask": mask.float()}
+            pieces += [np.array([settings.eod_id]), self.share.transform_part(own, part, self.seed, index)]
+        ids = fit_to_length([*pieces, np.array([settings.eod_id])], settings.sequence_length + 1, EMPTY)
+        return make_sample(ids, EMPTY, settings.eod_id, settings.eod_id if settings.eod_mask_loss else None)
+
+
+def fit_to_length(pieces: Sequence[NDArray[Any]], length: int, padding: int) -> NDArray[np.int64]:
+    """Return the joined ids [length]: the end is cut off, or filled with `padding`.
+
+    >>> fit_to_length([np.array([5, 6]), np.array([7])], 2, -1).tolist(), fit_to_length([np.array([5])], 2, -1).tolist()
+    ([5, 6], [5, -1])
+    """
+    joined = np.concatenate(pieces, dtype=np.int64)[:length]
+    return np.concatenate([joined, np.full(length - len(joined), padding, np.int64)])
+
+
+def make_sample(ids: NDArray[np.int64], padding: int, filler: int, masked_input: int | None) -> Sample:
+    """Return the sample of ids [S + 1]. Labels that are `padding` are masked; `filler` replaces `padding`.
+
+    Positions whose input is the id `masked_input` are masked too.
+    """
+    tokens, labels = torch.from_numpy(ids[:-1]), torch.from_numpy(ids[1:])
+    mask = labels != padding
+    if masked_input is not None:
+        mask &= tokens != masked_input
+    tokens, labels = (each.masked_fill(each == padding, filler) for each in (tokens, labels))
+    return {"tokens": tokens, "labels": labels, "loss_mask": mask.float()}
 
 
 def check_ids(ids: NDArray[Any], vocab_size: int, prefix: str, documents: Sequence[int]) -> None:

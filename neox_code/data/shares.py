@@ -11,7 +11,7 @@ read equally often, to within one time.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -67,12 +67,20 @@ class Share:
     """Mean number of times that an epoch contains each document; None: once."""
     directories: NDArray[np.int64] | None = None
     """Number of each document's directory, if `repetitions` is set."""
+    transform: Callable[[NDArray[Any], int, Sequence[int]], NDArray[np.int64]] | None = None
+    """Function of ids, document and seed that returns the ids to read; None: the ids themselves."""
 
     @property
     def num_tokens(self) -> int:
         """Number of tokens of an epoch, rounded."""
         sizes = self.file.sequence_lengths[self.documents]
         return int(sizes.sum(dtype=np.int64) if self.repetitions is None else round(float(sizes @ self.repetitions)))
+
+    def transform_part(self, ids: NDArray[Any], part: DocumentPart, seed: int | Sequence[int], sample: int) -> NDArray[Any]:
+        """Return the ids of a part as a sample has them. The samples of another epoch have another seed."""
+        if self.transform is None:
+            return ids
+        return self.transform(ids, part.document, [*np.atleast_1d(seed).tolist(), sample, part.document, part.offset])
 
     def choose_documents(self, epoch: int, seed: int) -> NDArray[np.int32]:
         """Return the documents of an epoch, ascending; a document can occur several times or not at all."""

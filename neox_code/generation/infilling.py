@@ -14,11 +14,10 @@ infilling tokens the prompt is the other files and the prefix. Names of special 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from neox_code.errors import ConfigError
 from neox_code.generation.token_healing import TokenHealing
-from neox_code.tokenizer.protocol import Tokenizer
+from neox_code.tokenizer.infilling import Order, encode_next, find_markers, order_parts
 
 PREFIX_SHARE = 0.75
 """Share of the prompt for the prefix where prefix and suffix are both too long, as in llama.cpp's server."""
@@ -58,7 +57,7 @@ def build_infilling_prompt(
     files: Sequence[ContextFile] = (),
     repository: str = "",
     path: str = "",
-    order: Literal["psm", "spm"] = "psm",
+    order: Order = "psm",
     heals: bool = True,
     middle: str = "",
 ) -> InfillingPrompt:
@@ -76,14 +75,15 @@ def build_infilling_prompt(
             f"a prompt of {budget} tokens is too small for infilling. Generate fewer tokens, or use a longer context."
         )
     special = healing.tokenizer.infilling_ids
-    reads_suffix = bool(find_markers(healing.tokenizer))
-    middle_ids = encode_next(healing, middle) if reads_suffix and len(middle) < budget else []
+    markers = find_markers(healing.tokenizer)
+    reads_suffix = bool(markers)
+    middle_ids = encode_next(healing.tokenizer, middle) if reads_suffix and len(middle) < budget else []
     if len(middle_ids) > budget // 4 or not middle_ids:
         prefix, middle_ids = prefix + middle, []
     budget -= len(middle_ids)
     space, characters = budget - NUM_MARKERS, budget * CHARACTERS_PER_TOKEN
     prefix_ids = healing.tokenizer.encode(prefix[-characters:])
-    suffix_ids = encode_next(healing, suffix[:characters]) if reads_suffix else []
+    suffix_ids = encode_next(healing.tokenizer, suffix[:characters]) if reads_suffix else []
     prefix_ids = keep_end(healing, prefix_ids, max(int(space * PREFIX_SHARE), space - len(suffix_ids)))
     suffix_ids = keep_beginning(healing, suffix_ids, space - len(prefix_ids))
     left_out = {
@@ -94,16 +94,16 @@ def build_infilling_prompt(
     space -= len(prefix_ids) + len(suffix_ids)
     head, tail = [], []
     if "repo_name" in special and repository:
-        head = [special["repo_name"], *encode_next(healing, f"{repository}\n")]
+        head = [special["repo_name"], *encode_next(healing.tokenizer, f"{repository}\n")]
     if "file_sep" in special and (files or head):
-        tail = [special["file_sep"], *encode_next(healing, f"{path}\n")]
+        tail = [special["file_sep"], *encode_next(healing.tokenizer, f"{path}\n")]
     if len(head) + len(tail) > space:
         head, tail, files = [], [], ()
     kept: list[int] = []
     for file in reversed(files):
-        name = [special["file_sep"], *encode_next(healing, f"{file.path}\n")] if "file_sep" in special else []
+        name = [special["file_sep"], *encode_next(healing.tokenizer, f"{file.path}\n")] if "file_sep" in special else []
         text = file.text if file.text.endswith("\n") else f"{file.text}\n"
-        whole = encode_next(healing, text[-characters:])
+        whole = encode_next(healing.tokenizer, text[-characters:])
         ids = keep_end(healing, whole, space - len(head) - len(tail) - len(name) - len(kept))
         if ids:
             kept = [*name, *ids, *kept]
@@ -111,32 +111,17 @@ def build_infilling_prompt(
         if len(ids) < len(whole):
             break
     others = [*head, *kept, *tail]
-    marker = special["fim_prefix"] if reads_suffix else healing.tokenizer.eod_id
+    marker = markers[0] if markers else healing.tokenizer.eod_id
     repeated = b""
     if heals and not middle_ids:
         (_, *prefix_ids), repeated = healing.split([marker, *prefix_ids])
     if not reads_suffix:
         ids = [*others, *prefix_ids] or [healing.tokenizer.eod_id]
-    elif order == "psm":
-        ids = [*others, marker, *prefix_ids, special["fim_suffix"], *suffix_ids, special["fim_middle"]]
     else:
-        ids = [*others, marker, special["fim_suffix"], *suffix_ids, special["fim_middle"], *prefix_ids]
+        ids = [*others, *order_parts(markers, prefix_ids, suffix_ids, order)]
     if middle_ids:
         ids, repeated = healing.split([*ids, *middle_ids]) if heals else ([*ids, *middle_ids], b"")
     return InfillingPrompt(ids, repeated, reads_suffix, left_out)
-
-
-def find_markers(tokenizer: Tokenizer) -> list[int]:
-    """Return the ids of the tokens that mark prefix, suffix and middle; none if the vocabulary lacks one."""
-    ids = [tokenizer.infilling_ids.get(part) for part in ("fim_prefix", "fim_suffix", "fim_middle")]
-    return [] if None in ids else [token for token in ids if token is not None]
-
-
-def encode_next(healing: TokenHealing, text: str) -> list[int]:
-    """Return the ids of a text that follows another text, without the space that some vocabularies add before the first word."""
-    before = healing.tokenizer.encode("\n")
-    ids = healing.tokenizer.encode(f"\n{text}")
-    return ids[len(before) :] if ids[: len(before)] == before else healing.tokenizer.encode(text)
 
 
 def keep_end(healing: TokenHealing, ids: list[int], most: int) -> list[int]:
@@ -145,7 +130,7 @@ def keep_end(healing: TokenHealing, ids: list[int], most: int) -> list[int]:
         return ids
     kept = ids[len(ids) - max(most, 0) :]
     _, _, lines = join_bytes(healing, kept).partition(b"\n")
-    return keep_end(healing, encode_next(healing, lines.decode()), most) if lines else kept
+    return keep_end(healing, encode_next(healing.tokenizer, lines.decode()), most) if lines else kept
 
 
 def keep_beginning(healing: TokenHealing, ids: list[int], most: int) -> list[int]:
@@ -154,7 +139,7 @@ def keep_beginning(healing: TokenHealing, ids: list[int], most: int) -> list[int
         return ids
     kept = ids[: max(most, 0)]
     lines, line_end, _ = join_bytes(healing, kept).rpartition(b"\n")
-    return keep_beginning(healing, encode_next(healing, (lines + line_end).decode()), most) if line_end else kept
+    return keep_beginning(healing, encode_next(healing.tokenizer, (lines + line_end).decode()), most) if line_end else kept
 
 
 def join_bytes(healing: TokenHealing, ids: Sequence[int]) -> bytes:

@@ -22,7 +22,7 @@ from pygls.uris import to_fs_path
 from neox_code.errors import NeoXError
 from neox_code.generation.engine import Row
 from neox_code.generation.generator import Generator, make_sampling_settings
-from neox_code.generation.infilling import ContextFile, find_markers
+from neox_code.generation.infilling import ContextFile
 from neox_code.generation.request import Request
 from neox_code.generation.stop_rules import (
     StopRule,
@@ -37,6 +37,7 @@ from neox_code.generation.stop_rules import (
 from neox_code.generation.stopping import StopReason
 from neox_code.logs import get_logger
 from neox_code.serving.engine_thread import EngineThread, Job
+from neox_code.tokenizer.infilling import find_markers
 
 log = get_logger(__name__)
 

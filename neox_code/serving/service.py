@@ -17,11 +17,12 @@ from neox_code.errors import ConfigError, DataError
 from neox_code.generation.detokenize import Detokenizer
 from neox_code.generation.engine import Row, TokenLogprobs
 from neox_code.generation.generator import Generator
-from neox_code.generation.infilling import ContextFile, find_markers
+from neox_code.generation.infilling import ContextFile
 from neox_code.generation.request import Request, SamplingSettings
 from neox_code.generation.stop_rules import StopRule, StopStrings
 from neox_code.generation.stopping import StopReason
 from neox_code.serving.engine_thread import EngineThread, Job
+from neox_code.tokenizer.infilling import find_markers
 
 MODEL_NAME = "neox-code"
 """Default name of the model. Editors choose a prompt format by names such as gpt, starcoder and qwen, so the name contains none of

@@ -24,9 +24,10 @@ from neox_code.evaluation.perplexity import TOKENS_AT_ONCE, ScoredWindow, group_
 from neox_code.evaluation.scores import TaskScore, mean_score, ratio_score
 from neox_code.evaluation.similarity import load_ratio
 from neox_code.evaluation.task import CheckSettings, Outcome, Problems, Protocol, Task, TaskInputs, TaskProblem, TaskSample
-from neox_code.generation.infilling import build_infilling_prompt, encode_next
+from neox_code.generation.infilling import build_infilling_prompt
 from neox_code.generation.loading import LoadedModel
 from neox_code.generation.token_healing import TokenHealing
+from neox_code.tokenizer.infilling import encode_next
 
 PROBLEMS_OF_A_KIND = 20
 CHARACTERS_AROUND = 4000
@@ -112,7 +113,7 @@ def measure_middles(loaded: LoadedModel, problems: Problems, order: Any) -> list
     all_sizes: list[int] = []
     all_chance = 0.0
     for kind, group in group_by_kind(list(problems.values())).items():
-        middles = [encode_next(healing, problem.fields["middle"])[: model.context_length // 2] for problem in group]
+        middles = [encode_next(loaded.tokenizer, problem.fields["middle"])[: model.context_length // 2] for problem in group]
         texts, windows = [], []
         for number, (problem, middle) in enumerate(zip(group, middles, strict=True)):
             if problem.suffix is None:
