@@ -51,7 +51,8 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
             return state
         loaders = build_loaders(config, sizes, tokenizer, grid)
         form = make_training_form(model, config.parallelism, tokenizer.eod_id)
-        layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed, form=form)
+        fills = not config.adapter.keeps_base  # else the base is loaded
+        layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed, fills, form)
         loss = WeightedLoss(make_vocab_shard(checkpoints.scored_rows, padded, grid))
         module = build_module(layers, loss, config, grid)
         prepare_adapters(module, config, tokenizer.vocab_size, grid)
