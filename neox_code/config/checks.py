@@ -93,6 +93,7 @@ RANGES: dict[str, ValueRange] = {
     "betas": PROBABILITY_BELOW_ONE,
     "lr_decay_iters": AT_LEAST_ONE,
     "lr_decay_fraction": POSITIVE,
+    "lr_decay_share": ValueRange(0, 1, open_low=True),
     **dict.fromkeys(("momentum", "dampening"), SHARE),
     **dict.fromkeys(("warmup", "valid_share"), SHARE),
     **dict.fromkeys(("fim_rate", "fim_spm_rate", "fim_syntax_rate"), SHARE),

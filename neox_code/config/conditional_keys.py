@@ -74,6 +74,7 @@ CONDITIONS = (
     ),
     Condition("checkpoint_granularity", is_set("checkpoint_activations"), "it counts only with checkpoint_activations"),
     Condition("muon_lr", has_value("optimizer_type", "muon"), "it counts only with optimizer.type: muon"),
+    Condition("lr_decay_share", has_value("lr_decay_style", "wsd"), "it counts only with lr_decay_style: wsd"),
     Condition("head_lr", is_set("no_weight_tying"), "the output layer is the embedding; it counts only with no_weight_tying"),
     Condition("fp16", has_value("precision", "fp16"), "it counts only with precision: fp16"),
     Condition("weighted_sampler_alpha", is_set("weight_by_num_documents"), "it counts only with weight_by_num_documents"),

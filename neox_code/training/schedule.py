@@ -9,15 +9,12 @@ import math
 
 from neox_code.config.optimizer import OptimizerConfig
 
-WSD_DECAY = 0.3
-"""Share of the decay period in which the style wsd (warm-up, stable, decay) decays."""
 
-
-def compute_decay_rate(style: str, peak: float, lowest: float, progress: float) -> float:
+def compute_decay_rate(style: str, peak: float, lowest: float, progress: float, share: float = 0.3) -> float:
     """Return the learning rate at `progress`: 0 at the start of the decay, 1 at its end. No rate is below `lowest`.
 
-    linear falls towards 0, cosine to `lowest`, exponential to half the peak. wsd keeps the peak and falls linearly to `lowest` in
-    the last `WSD_DECAY` of the decay (Hu et al. 2024, MiniCPM).
+    linear falls towards 0, cosine to `lowest`, exponential to half the peak. wsd (warm-up, stable, decay) keeps the peak and falls
+    linearly to `lowest` in the last `share` of the decay (Hu et al. 2024, MiniCPM).
 
     >>> [round(compute_decay_rate("cosine", 1.0, 0.2, p), 3) for p in (0, 0.5, 1, 2)]
     [1.0, 0.6, 0.2, 0.2]
@@ -28,7 +25,7 @@ def compute_decay_rate(style: str, peak: float, lowest: float, progress: float) 
         "constant": lambda: peak,
         "linear": lambda: peak * (1.0 - progress),
         "cosine": lambda: lowest + (peak - lowest) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress))),
-        "wsd": lambda: lowest + (peak - lowest) * max(0.0, min(1.0, (1.0 - progress) / WSD_DECAY)),
+        "wsd": lambda: lowest + (peak - lowest) * max(0.0, min(1.0, (1.0 - progress) / share)),
         "exponential": lambda: peak * math.exp(-0.693 * progress),
     }
     return max(lowest, rates[style]())
@@ -44,7 +41,7 @@ def compute_schedule_position(updates: int, train_iters: int, seconds: float, tr
 
 
 def compute_learning_rate(
-    updates: float, peak: float, lowest: float, style: str, warmup_updates: float, decay_updates: int
+    updates: float, peak: float, lowest: float, style: str, warmup_updates: float, decay_updates: int, share: float = 0.3
 ) -> float:
     """Return the learning rate after `updates` updates: linear warm-up, then the decay, never below `lowest`.
 
@@ -53,12 +50,34 @@ def compute_learning_rate(
     """
     if warmup_updates > 0 and updates <= warmup_updates:
         return peak * min(1.0, max(1, updates) / warmup_updates)
-    return compute_decay_rate(style, peak, lowest, (updates - warmup_updates) / max(1, decay_updates - warmup_updates))
+    return compute_decay_rate(style, peak, lowest, (updates - warmup_updates) / max(1, decay_updates - warmup_updates), share)
+
+
+def count_decay_updates(optimizer: OptimizerConfig, train_iters: int) -> int:
+    return optimizer.lr_decay_iters or max(1, math.floor(train_iters * (optimizer.lr_decay_fraction or 1)))
+
+
+def compute_warmup_updates(optimizer: OptimizerConfig, train_iters: int) -> float:
+    return optimizer.warmup * count_decay_updates(optimizer, train_iters)
 
 
 def compute_scheduled_rate(updates: float, optimizer: OptimizerConfig, train_iters: int) -> float:
     """Return the configured learning rate after `updates` updates. `optimizer.lr` must be set."""
     assert optimizer.lr is not None
-    decay_updates = optimizer.lr_decay_iters or max(1, math.floor(train_iters * (optimizer.lr_decay_fraction or 1)))
-    warmup_updates = optimizer.warmup * decay_updates
-    return compute_learning_rate(updates, optimizer.lr, optimizer.min_lr, optimizer.lr_decay_style, warmup_updates, decay_updates)
+    decay_updates, warmup_updates = count_decay_updates(optimizer, train_iters), compute_warmup_updates(optimizer, train_iters)
+    peak, lowest, style, share = optimizer.lr, optimizer.min_lr, optimizer.lr_decay_style, optimizer.lr_decay_share
+    return compute_learning_rate(updates, peak, lowest, style, warmup_updates, decay_updates, share)
+
+
+def plan_branch(iteration: int, updates: int, decay_iters: int, warmup_updates: float) -> dict[str, float | int | str]:
+    """Return the keys of a schedule that leaves a trunk after `iteration` steps and falls in the `decay_iters` steps after them.
+
+    Its warm-up has the updates of the trunk's warm-up.
+
+    >>> plan_branch(60, 60, 20, 10.0)
+    {'lr_decay_style': 'wsd', 'train_iters': 80, 'lr_decay_iters': 80, 'warmup': 0.125, 'lr_decay_share': 0.2857142857142857}
+    """
+    end = updates + decay_iters
+    share = decay_iters / (end - warmup_updates)
+    schedule = {"lr_decay_iters": end, "warmup": warmup_updates / end, "lr_decay_share": share}
+    return {"lr_decay_style": "wsd", "train_iters": iteration + decay_iters, **schedule}

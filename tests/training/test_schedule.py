@@ -5,11 +5,15 @@ import math
 
 import pytest
 import torch
-from distributed_runs import run_ranks, train
+from distributed_runs import losses_of, run_ranks, train
 from torch.optim.lr_scheduler import LambdaLR
 
+from neox_code.commands.branch import make_train_arguments
+from neox_code.config.command_line import parse_command_line
 from neox_code.config.optimizer import OptimizerConfig
+from neox_code.errors import CheckpointError, ConfigError
 from neox_code.files import read_json_lines
+from neox_code.training.run_report import write_report
 from neox_code.training.schedule import compute_schedule_position, compute_scheduled_rate
 from neox_code.training.state import TrainingState
 
@@ -104,6 +108,43 @@ def test_wsd_keeps_the_peak_and_falls_linearly_in_the_last_three_tenths():
     section = OptimizerConfig(lr=1.0, min_lr=0.1, lr_decay_style="wsd", warmup=0.1)
     rates = [compute_scheduled_rate(position, section, 110) for position in (11, 50, 80, 80.3, 95.15, 110, 200)]
     assert rates == pytest.approx([1.0, 1.0, 1.0, 1.0, 0.55, 0.1, 0.1])
+
+
+def test_wsd_falls_in_the_last_share_that_is_configured():
+    section = OptimizerConfig(lr=1.0, lr_decay_style="wsd", warmup=0, lr_decay_share=0.1)
+    rates = [compute_scheduled_rate(position, section, 100) for position in (1, 90, 95, 100)]
+    assert rates == pytest.approx([1.0, 1.0, 0.5, 0.0])
+
+
+def test_branches_of_a_trunk_decay_from_its_weights_and_samples_and_one_page_compares_them(job, tmp_path):
+    """A branch of the trunk's own decay is the trunk to the bit; a shorter one leaves it and follows a line to 0."""
+    common = {"warmup": 0.1, "train_iters": 10, "lr_decay_style": "wsd", "lr_decay_share": 4 / 9, "eval_iters": 0}
+    trunk = tmp_path / "trunk"
+    losses = losses_of(1, job(**common, checkpoint_factor=2, optimizer=MUON), trunk)
+    for steps, name in ((4, "same"), (2, "short")):
+        words = make_train_arguments([str(trunk / "global_step6"), "--iterations", str(steps), "--save", str(tmp_path / name)])
+        line = parse_command_line(words, "", "train")
+        assert run_ranks(1, train, list(map(str, line.config_paths)), dict(line.overrides)) == [6 + steps]
+    read = {name: list(read_json_lines(tmp_path / name / "metrics.jsonl")) for name in ("trunk", "same", "short")}
+    found = {name: [row["train/lm_loss"] for row in rows if "train/lm_loss" in row] for name, rows in read.items()}
+    assert found["same"] == losses[6:] and found["short"][0] == losses[6] and len(found["short"]) == 2
+    rates = [row["train/learning_rate"] for row in read["short"] if "train/learning_rate" in row]
+    assert rates == pytest.approx([0.003, 0.0015])
+    assert write_report([tmp_path / name for name in read], tmp_path / "page.html") == 3
+
+
+def test_a_branch_of_a_checkpoint_whose_rate_has_fallen_and_in_the_trunks_folder_is_refused(job, tmp_path):
+    trunk = tmp_path / "trunk"
+    losses_of(1, job(lr_decay_style="linear", eval_iters=0, train_iters=2, lr_decay_iters=4), trunk)
+    with pytest.raises(ConfigError, match=r"is at learning rate 0\.0\d+, not at lr 0\.003"):
+        make_train_arguments([str(trunk), "--iterations", "4", "--save", str(tmp_path / "branch")])
+    with pytest.raises(ConfigError, match="is the folder of the trunk"):
+        make_train_arguments([str(trunk), "--iterations", "4", "--save", str(trunk)])
+    with pytest.raises(CheckpointError, match="nowhere"):
+        make_train_arguments([str(tmp_path / "nowhere"), "--iterations", "4", "--save", str(trunk)])
+
+
+MUON = {"type": "muon", "params": {"lr": 0.003, "muon_lr": 0.01, "betas": [0.9, 0.95]}}
 
 
 def test_a_slow_machine_decays_by_the_clock_and_a_fast_one_by_its_steps():
