@@ -110,7 +110,7 @@ RANGES: dict[str, ValueRange] = {
         ("lora_rank", "neftune_noise_alpha", "frozen_layers", "trained_token_rows", "first_trained_token_row"), NOT_NEGATIVE
     ),
     **dict.fromkeys(("lora_alpha", "loraplus_lr_ratio"), POSITIVE),
-    "lora_dropout": PROBABILITY_BELOW_ONE,
+    **dict.fromkeys(("lora_dropout", "unseen_share"), PROBABILITY_BELOW_ONE),
     "seed": ValueRange(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,
     **dict.fromkeys(("checkpoint_interval_seconds", "exit_duration", "peak_theoretical_tflops"), POSITIVE),

@@ -56,6 +56,11 @@ class DataConfig:
     documents are read equally often. A directory is a repository and at most two folders of the path. An epoch repeats documents
     of small directories and omits others of large ones."""
 
+    unseen_share: float = 0.0
+    """Share of the training documents, such as 0.02, that training leaves out and each validation reads as `validation/unseen`,
+    with the weights of training: the loss on unseen files of the training projects. A hash of repository and path chooses the
+    documents, the same ones in every run."""
+
     pack_impl: Literal["packed", "best_fit"] = "packed"
     """`packed`: samples are cut from documents joined end to end. `best_fit`: samples are rows of whole documents, each with an
     end-of-document token before it; only longer documents are cut, and the empty ends of rows are masked in the loss."""

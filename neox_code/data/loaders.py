@@ -15,6 +15,7 @@ from neox_code.data.batch import Batch, collate
 from neox_code.data.megatron_datasets import (
     SampleDataset,
     build_datasets,
+    build_unseen_samples,
     build_validation_languages,
     choose_masked_padding_id,
 )
@@ -135,35 +136,34 @@ class Loaders:
     valid_languages: BatchLoader | None = None
     """One loader with the validation samples of all languages, one language after the other."""
     language_ranges: tuple[LanguageRange, ...] = ()
+    unseen: BatchLoader | None = None
+    """Documents of the training files that training leaves out (`unseen_share`)."""
 
 
 def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, grid: ParallelGrid) -> Loaders:
-    """Return the three loaders; validation and test are None without `eval_iters` or documents. Call it on every rank."""
+    """Return the loaders; all but that of training are None without `eval_iters` or documents. Call it on every rank."""
     training, data = config.training, config.data
     evaluated = training.eval_iters * sizes.train_batch_size
-    datasets = build_datasets(
-        data,
-        config.model.sample_length,
-        (training.num_steps * sizes.train_batch_size, evaluated, evaluated),
-        tokenizer,
-        training.seed,
-        choose_cache_folder(config),
-    )
+    shared = (tokenizer, training.seed, choose_cache_folder(config))
+    numbers = (training.num_steps * sizes.train_batch_size, evaluated, evaluated)
+    datasets = build_datasets(data, config.model.sample_length, numbers, *shared)
     has_padding = data.pack_impl == "best_fit" or data.fim_rate > 0 or choose_masked_padding_id(tokenizer) >= 0
     has_mask = data.eod_mask_loss or has_padding
     found = {}
     if data.valid_by_language and training.eval_iters:
-        found = build_validation_languages(data, config.model.sample_length, tokenizer, training.seed, choose_cache_folder(config))
+        found = build_validation_languages(data, config.model.sample_length, *shared)
     joined, ranges = join_languages(found, sizes.train_batch_size, training.eval_iters)
+    has_unseen = data.unseen_share and training.eval_iters
+    left_out = build_unseen_samples(data, config.model.sample_length, evaluated, *shared) if has_unseen else None
     collate_samples = partial(collate, has_mask=has_mask)
-    train, valid, test, languages = (
+    train, valid, test, languages, unseen = (
         BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers, collate_samples) if dataset is not None else None
-        for dataset in (*datasets, joined)
+        for dataset in (*datasets, joined, left_out)
     )
     if train is None:
         raise DataError("there are no training documents. Check split, or name train_data_paths.")
     token_bytes = torch.tensor([len(data) for data in tokenizer.read_token_bytes()])
-    return Loaders(train, valid, test, token_bytes, languages, ranges)
+    return Loaders(train, valid, test, token_bytes, languages, ranges, unseen)
 
 
 def join_languages(

@@ -49,6 +49,7 @@ from neox_code.data.packed_samples import PackedSamples, Sample, SampleSettings,
 from neox_code.data.shares import (
     DocumentPart,
     Share,
+    divide_by_hash,
     divide_by_language,
     hash_documents,
     list_languages,
@@ -181,17 +182,46 @@ def build_validation_languages(
     return found
 
 
+def build_unseen_samples(
+    data: DataConfig, sequence_length: int, num_samples: int, tokenizer: Tokenizer, seed: int, cache: IndexCache | str | Path | None
+) -> SampleDataset | None:
+    """Return samples of the training files' documents that `unseen_share` leaves out of training, with the weights of training.
+
+    Call this function on every rank. Shares with too few tokens for a window are left out. Return None if no share is left.
+    """
+    cache = open_cache(cache)
+    hashes = run_on_rank_zero(partial(check_token_files, data, sequence_length, (1, 0, 0), tokenizer, cache.folder is not None))
+    config = make_megatron_config(data, sequence_length, seed, read_facts(tokenizer))
+    opened = open_shares(data, Split.train, hashes, config, is_unseen=True)
+    shares = [(share, weight) for share, weight in opened if share.num_tokens > sequence_length]
+    if data.language_weights:
+        found = {part.language for share, _ in shares for part in list_languages(share, "language_weights")}
+        data = replace(data, language_weights={name: weight for name, weight in data.language_weights.items() if name in found})
+    number = format_plural(sum(len(share.documents) for share, _ in shares), "document")
+    log.info("validation/unseen: %s, which training leaves out", number)
+    with enter_once_per_host():
+        return build_split(data, Split.train, shares, num_samples, config, cache)
+
+
 def read_facts(tokenizer: Tokenizer) -> TokenizerFacts:
     return TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, choose_masked_padding_id(tokenizer), tokenizer.identity)
 
 
-def open_shares(data: DataConfig, split: Split, hashes: Mapping[str, str], config: GPTDatasetConfig) -> list[tuple[Share, float]]:
-    """Return the shares of a split with their weights. `hashes` has the token files to read."""
-    return [
+def open_shares(
+    data: DataConfig, split: Split, hashes: Mapping[str, str], config: GPTDatasetConfig, is_unseen: bool = False
+) -> list[tuple[Share, float]]:
+    """Return the shares of a split with their weights. `hashes` has the token files to read.
+
+    Training shares have no documents of `unseen_share`; with `is_unseen` they have these documents alone.
+    """
+    opened = [
         (open_share(source, GPTDataset.build_low_level_dataset(source.prefix, config), hashes[source.prefix]), source.weight)
         for source in find_sources(data, split)
         if source.prefix in hashes
     ]
+    if split == Split.train and data.unseen_share:
+        opened = [(divide_by_hash(share, data.unseen_share)[is_unseen], weight) for share, weight in opened]
+    return opened
 
 
 @contextmanager
@@ -279,7 +309,7 @@ def check_token_files(
                 log.warning("%s: left out, %s", SPLITS[split.value], reason)
                 found.remove(prefix)
         prefixes |= found
-    used = [(Split.train, key) for key in ("language_weights", "language_alpha", "directory_alpha")]
+    used = [(Split.train, key) for key in ("language_weights", "language_alpha", "directory_alpha", "unseen_share")]
     for split, key in [*used, (Split.valid, "valid_by_language")]:
         for source in find_sources(data, split) if getattr(data, key) not in (None, False, {}) else ():
             if source.prefix in prefixes:

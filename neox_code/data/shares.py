@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 from numpy.typing import NDArray
 
 from neox_code.data.indexed_dataset import get_origins_path
@@ -145,6 +146,16 @@ def divide_by_language(
         for part, size in zip(parts, sizes, strict=True)
     ]
     return [(part, weight) for part, weight in weighed if weight]
+
+
+def divide_by_hash(share: Share, part: float) -> tuple[Share, Share]:
+    """Return the documents for training, and a `part` of all that is left out, chosen by a hash of repository and path."""
+    origins = require_origins(share.prefix, "unseen_share")
+    columns = [origins.read_column(name) for name in ("repository", "path")]
+    names = pc.binary_join_element_wise(*columns, "\n").take(pa.array(share.documents))
+    hashes = np.fromiter((xxhash.xxh3_64_intdigest(name.encode()) for name in names.to_pylist()), np.uint64, len(names))
+    is_left_out = hashes < part * 2.0**64
+    return replace(share, documents=share.documents[~is_left_out]), replace(share, documents=share.documents[is_left_out])
 
 
 def count_bytes(share: Share, purpose: str) -> NDArray[np.int64]:

@@ -82,7 +82,8 @@ def render_report(findings: Findings) -> str:
         total=summarize_total(findings.corpus),
         notes=format_corpus_notes(findings.corpus),
         losses=make_line_chart({name: collect_losses(findings.metrics, key) for name, key in LOSSES.items()}),
-        last_losses={name: points[-1][1] for name, key in LOSSES.items() if (points := collect_losses(findings.metrics, key))},
+        last_losses=find_last_losses(findings.metrics),
+        distance=describe_distance(find_last_losses(findings.metrics)),
         heldout=findings.heldout,
         methods=METHODS,
         drawn=DRAWN_METHODS,
@@ -96,7 +97,8 @@ def render_report(findings: Findings) -> str:
     )
 
 
-LOSSES = {"training": "train/lm_loss", "validation": "validation/lm_loss"}
+LOSSES = {"training": "train/lm_loss", "unseen files": "validation/unseen/lm_loss", "validation": "validation/lm_loss"}
+"""Name of a curve -> key of metrics.jsonl."""
 
 
 def collect_losses(metrics: Sequence[Mapping[str, float]], key: str) -> list[Point]:
@@ -110,6 +112,28 @@ def collect_losses(metrics: Sequence[Mapping[str, float]], key: str) -> list[Poi
     if is_mean and 2 * (points[-1][0] - points[-2][0]) < points[-2][0] - points[-3][0]:
         points.pop()
     return points
+
+
+def find_last_losses(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: points[-1][1] for name, key in LOSSES.items() if (points := collect_losses(metrics, key))}
+
+
+def describe_distance(losses: Mapping[str, float]) -> str:
+    """Return a sentence on the part of the distance between training and validation that other projects cause.
+
+    Without unseen files the sentence is empty.
+
+    >>> describe_distance({"training": 2.5, "unseen files": 2.75, "validation": 4.5})
+    'Of the 2.00 nats between training and validation, 1.75 (88%) lie between unseen files of the same projects and other projects.'
+    """
+    training, unseen, validation = (losses.get(name, 0.0) for name in LOSSES)
+    if not (unseen and validation > training):
+        return ""
+    total, projects = validation - training, validation - max(unseen, training)
+    return (
+        f"Of the {total:.2f} nats between training and validation, {projects:.2f} ({projects / total:.0%}) lie between unseen "
+        "files of the same projects and other projects."
+    )
 
 
 def compare_with_gzip(language: LanguageResult) -> str:

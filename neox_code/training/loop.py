@@ -135,6 +135,7 @@ class Run:
             if is_last or state.is_multiple_of(training.eval_interval):
                 self.maybe_evaluate("validation", self.loaders.valid)
                 self.evaluate_languages()
+                self.maybe_evaluate("validation/unseen", self.loaders.unseen)
             if is_last:
                 self.guard.require_finite_loss(state.iteration)
             is_saved = self.maybe_save(is_last)

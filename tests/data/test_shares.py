@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 
 from neox_code.config.data import DataConfig
 from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import IndexedDatasetWriter
-from neox_code.data.megatron_datasets import build_datasets, build_validation_languages
+from neox_code.data.megatron_datasets import build_datasets, build_unseen_samples, build_validation_languages
 from neox_code.data.origins import Origin, write_origins
 from neox_code.errors import DataError
 
@@ -68,6 +69,31 @@ def test_weights_by_numbers_of_documents_are_those_of_gpt_neox(mixed):
     expected = parts * (1 - parts) / (parts * (1 - parts)).sum()
     counts = count_first_tokens(data, 200)
     assert counts[3] == pytest.approx(200 * expected[1], abs=1)
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("two", "one")])
+def test_unseen_documents_are_the_same_ones_in_every_order_of_the_files_and_never_trained_on(tmp_path, names):
+    """Each document has its own token."""
+    for first, name in ((1, "one"), (301, "two")):
+        write(tmp_path / name, [("Python", f"{token}.py", token, 40) for token in range(first, first + 300)])
+    paths = tuple(str(tmp_path / name) for name in names)
+    data = DataConfig(train_data_paths=paths, train_data_weights=(1, 1), unseen_share=0.25, directory_alpha=0.5)
+    samples = (
+        build_datasets(data, 16, (1500, 0, 0), Vocabulary(), 1, None)[0],
+        build_unseen_samples(data, 16, 1500, Vocabulary(), 2, None),
+    )
+    trained, unseen = ({int(token) for index in range(1500) for token in own[index]["tokens"]} - {0} for own in samples)
+    assert not trained & unseen and trained | unseen == set(range(1, 601))
+    assert unseen == {token for token in range(1, 601) if xxhash.xxh3_64_intdigest(f"r\n{token}.py".encode()) < 2**62}
+
+
+def test_unseen_documents_have_the_weights_of_the_languages_that_they_have(tmp_path):
+    """C has one document, which training reads."""
+    path = write(tmp_path / "one", [("Python", f"{number}.py", 1, 40) for number in range(40)] + [("C", "1.c", 2, 40)])
+    data = DataConfig(train_data_paths=(path,), language_weights={"Python": 1, "C": 3}, unseen_share=0.5)
+    unseen = build_unseen_samples(data, 16, 40, Vocabulary(), 1, None)
+    assert {int(token) for index in range(40) for token in unseen[index]["tokens"]} == {0, 1}
+    assert build_unseen_samples(replace(data, unseen_share=1e-9), 16, 40, Vocabulary(), 1, None) is None
 
 
 def test_validation_has_the_languages_of_its_split(mixed):

@@ -93,6 +93,7 @@ def findings(tmp_path: Path) -> Findings:
             {"iteration": 10, "train/lm_loss": 8.5, "train/consumed_tokens": 20480, "runtime/tokens_per_sec": 4000.0},
             {"iteration": 20, "train/lm_loss": 7.25, "train/consumed_tokens": 40960, "runtime/tokens_per_sec": 5000.0},
             {"iteration": 20, "validation/lm_loss": 7.5},
+            {"iteration": 20, "validation/unseen/lm_loss": 7.3},
         ],
         heldout=HeldoutResult(
             "global_step20", "corpus", "test", 128, (LanguageResult("Python", 4, 1, 0, 1000, 300, bits),), ("C",)
@@ -158,8 +159,11 @@ def test_times_and_sizes_of_the_run_are_shown(findings: Findings) -> None:
 def test_losses_are_drawn(findings: Findings) -> None:
     page = ReportPage(render_report(findings))
     lines = [value for name, value in page.attributes if name == "points"]
-    assert [len(points.split()) for points in lines] == [2, 1]
-    assert page.tags.count("circle") == 1
+    assert [len(points.split()) for points in lines] == [2, 1, 1]
+    assert page.tags.count("circle") == 2
+    assert "Of the 0.25 nats between training and validation, 0.20 (80%) lie between unseen files" in page.text
+    without = [row for row in findings.metrics if "validation/unseen/lm_loss" not in row]
+    assert "nats between" not in ReportPage(render_report(replace(findings, metrics=without))).text
 
 
 @pytest.mark.parametrize(("last", "drawn"), [(1302, 1300), (1324, 1300), (1325, 1325), (1350, 1350)])
