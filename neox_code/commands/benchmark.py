@@ -220,6 +220,10 @@ def benchmark_execution(argv: Sequence[str]) -> int:
     return 0
 
 
+def parse_shares(value: str) -> list[float]:
+    return [parse_positive_number(share) for share in parse_name_list(value)]
+
+
 def benchmark_quality(argv: Sequence[str]) -> int:
     """Train a recipe and its baselines, and write the tables of their costs."""
     parser = Parser(__doc__, f"{LAUNCHER} benchmark quality")
@@ -229,7 +233,7 @@ def benchmark_quality(argv: Sequence[str]) -> int:
     add("--with", dest="shared", action="append", default=[], metavar="FILE", help="file merged into each: the paths (repeatable)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key in all configurations (repeatable)")
     add("--parts", type=parse_name_list, default=(), metavar="KEY,...", help="also train each part alone, and all but it")
-    add("--shares", type=parse_name_list, default=("1",), metavar="SHARE,...", help="train CONFIG with these shares of train_iters")
+    add("--shares", type=parse_shares, default=[1.0], metavar="SHARE,...", help="train CONFIG with these shares of train_iters")
     add("--seeds", type=parse_positive_integer, default=2, metavar="N", help="seeds of each (default 2)")
     add("--jobs", type=parse_positive_integer, default=1, metavar="N", help="runs at the same time (default 1)")
     add("--output", type=parse_path, default=Path("quality"), metavar="DIR", help="folder of the runs and of report.md")
@@ -241,7 +245,7 @@ def benchmark_quality(argv: Sequence[str]) -> int:
         read_recipe([find_config_path(parsed.recipe), *shared], overrides),
         {name: read_recipe([path, *shared], overrides) for name, path in paths.items()},
         [part.replace("-", "_") for part in parsed.parts],
-        [parse_positive_number(share) for share in parsed.shares],
+        parsed.shares,
         parsed.seeds,
     )
     with report_figures(parsed.json) as figures:

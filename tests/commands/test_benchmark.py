@@ -17,6 +17,7 @@ from neox_code.errors import ConfigError
             "speed is not a benchmark. Run: ./deepy.py benchmark training|decoding|conversion CONFIG..., "
             "data --corpus FOLDER, or execution --samples FILE",
         ),
+        (["quality", "a.yml", "b.yml", "--shares", "1,0"], "--shares: 0 is not a number above 0"),
         (["quality", "configs/small.yml", "configs/small.yml"], "training data: neither data_path nor train_data_paths is set"),
         (["data", "--corpus", "code", "--rounds", "0"], "--rounds: 0 is not a whole number above 0"),
         (["data", "--corpus", "code", "--megabytes", "0"], "--megabytes: 0 is not a number above 0"),
