@@ -299,7 +299,7 @@ def main(argv: Sequence[str]) -> int:
         given = f"{argv[0]} is not a benchmark" if argv else "no benchmark is named"
         raise ConfigError(
             f"{given}. Run: {LAUNCHER} benchmark training|finetuning|decoding|conversion CONFIG..., "
-            f"{DATA} --corpus FOLDER, or {EXECUTION} --samples FILE"
+            f"{QUALITY} CONFIG BASELINE..., {DATA} --corpus FOLDER, or {EXECUTION} --samples FILE"
         )
     parser.prog += f" {argv[0]}"
     parsed = parser.parse_intermixed_args(list(argv[1:]))

@@ -11,11 +11,11 @@ from neox_code.errors import ConfigError
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "no benchmark is named. Run: ./deepy.py benchmark training|decoding|conversion CONFIG..."),
+        ([], "no benchmark is named. Run: ./deepy.py benchmark training|finetuning|decoding|conversion CONFIG..."),
         (
             ["speed"],
-            "speed is not a benchmark. Run: ./deepy.py benchmark training|decoding|conversion CONFIG..., "
-            "data --corpus FOLDER, or execution --samples FILE",
+            "speed is not a benchmark. Run: ./deepy.py benchmark training|finetuning|decoding|conversion CONFIG..., "
+            "quality CONFIG BASELINE..., data --corpus FOLDER, or execution --samples FILE",
         ),
         (["quality", "a.yml", "b.yml", "--shares", "1,0"], "--shares: 0 is not a number above 0"),
         (["quality", "configs/small.yml", "configs/small.yml"], "training data: neither data_path nor train_data_paths is set"),
