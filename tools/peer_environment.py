@@ -1,14 +1,15 @@
-"""Prepare a folder in which the converters of GPT-NeoX and Code-LMs run unmodified, with package versions of 2022 and 2024.
+"""Prepare a folder in which the converters of GPT-NeoX and Code-LMs, TRL and Stanford Alpaca run unmodified.
 
-    python tools/peer_environment.py FOLDER --gpt-neox REPOSITORY [--code-lms REPOSITORY]
+    python tools/peer_environment.py FOLDER --gpt-neox REPOSITORY [--code-lms REPOSITORY] [--alpaca REPOSITORY]
 
     cd FOLDER; export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1          # these programs execute pickles: for checkpoints that you trust
     2024/bin/python gpt-neox/tools/ckpts/convert_neox_to_hf.py --input_dir CHECKPOINT --config_file YAML --output_dir OUT
     2024/bin/python gpt-neox-2024/tools/ckpts/convert_sequential_to_hf.py           # the same arguments
     2022/bin/python code-lms/Convert2HF/convert_neox_pt_to_huggingface_neox.py --help
 
-REPOSITORY is a clone with or without a work tree. FOLDER/2022 and FOLDER/2024 are virtual environments with a few packages of their
-own. All other packages, such as PyTorch, are those of the environment of this command. Parts of FOLDER that exist are kept.
+REPOSITORY is a clone with or without a work tree. FOLDER/2022, FOLDER/2024 and FOLDER/2026 are virtual environments with a few
+packages of their own, of these years. All other packages, such as PyTorch, are those of the environment of this command. Parts of
+FOLDER that exist are kept.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from neox_code.errors import ConfigError, run_command
 PACKAGES = {
     "2022": ("transformers==4.23.1", "numpy==1.26.4"),
     "2024": ("transformers==4.49.0", "tokenizers==0.21.4", "setuptools==69.5.1"),
+    "2026": ("trl==1.16.0", "accelerate==1.15.0"),
 }
 """Environment -> its own packages. GPT-NeoX imports pkg_resources.packaging, which setuptools 69 is the last version to have."""
 
@@ -34,6 +36,7 @@ SOURCES = {
     "gpt-neox": ("gpt_neox", "HEAD"),
     "gpt-neox-2024": ("gpt_neox", "f7373f80^"),
     "code-lms": ("code_lms", "HEAD"),
+    "stanford-alpaca": ("alpaca", "HEAD"),
 }
 """Folder -> option with its repository, and commit. Commit f7373f80 removed convert_sequential_to_hf.py."""
 
@@ -44,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--gpt-neox", type=Path, metavar="REPOSITORY", help="clone of github.com/EleutherAI/gpt-neox")
     parser.add_argument("--code-lms", type=Path, metavar="REPOSITORY", help="clone of github.com/VHellendoorn/Code-LMs")
+    parser.add_argument("--alpaca", type=Path, metavar="REPOSITORY", help="clone of github.com/tatsu-lab/stanford_alpaca")
     options = parser.parse_args(argv)
     options.folder.mkdir(parents=True, exist_ok=True)
     for name, (option, commit) in SOURCES.items():
