@@ -16,7 +16,7 @@ LOAD = """
 import sys
 from pathlib import Path
 from neox_code.native_library import load_library
-print(load_library(Path(sys.argv[1])).two())
+print(load_library(Path(sys.argv[1]), "a test").two())
 """
 
 
@@ -46,7 +46,7 @@ def test_processes_that_start_together_leave_one_library_which_later_ones_load_w
     (name,) = list_kept(tmp_path)
     kept = tmp_path / "cache" / "neox-code" / name
     written = kept.stat().st_mtime_ns
-    assert load_library(source).two() == 2
+    assert load_library(source, "a test").two() == 2
     assert kept.stat().st_mtime_ns == written
     source.write_text('extern "C" int two() { return 3; }')
     assert find_library_path(source, Path(find_compiler())) != kept
@@ -60,22 +60,22 @@ def test_a_compilation_that_was_killed_changes_nothing(source, tmp_path, monkeyp
         while not (tmp_path / "started").exists():
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-    assert load_library(source).two() == 2
+    assert load_library(source, "a test").two() == 2
     assert len(list_kept(tmp_path)) == 1
 
 
 @needs_compiler
 def test_a_folder_that_cannot_be_written_is_no_obstacle(source, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    assert load_library(source).two() == 2
+    assert load_library(source, "a test").two() == 2
 
 
 def test_the_reason_is_logged_if_there_is_no_compiler_or_it_fails(source, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert load_library(source) is None
+    assert load_library(source, "a test") is None
     assert "there is no C++ compiler" in capfd.readouterr().err
     load_library.cache_clear()
     monkeypatch.setenv("CXX", write_compiler(tmp_path, "echo unknown option >&2; exit 1"))
-    assert load_library(source) is None
+    assert load_library(source, "a test") is None
     assert "unknown option" in capfd.readouterr().err
     assert not list_kept(tmp_path)

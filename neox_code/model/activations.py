@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
+from neox_code.parallel.native_kernels import NativeTanhGelu, is_native
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -24,7 +25,13 @@ PLAIN: dict[str, Function] = {
     "mish": F.mish,
 }
 
-TANH_GELU = partial(F.gelu, approximate="tanh")
+
+def tanh_gelu(x: torch.Tensor) -> torch.Tensor:
+    """Return GELU by its tanh approximation."""
+    if x.requires_grad and torch.is_grad_enabled() and is_native(x):
+        return NativeTanhGelu.apply(x)
+    return F.gelu(x, approximate="tanh")
+
 
 GATES: dict[str, Function] = {
     "geglu": F.gelu,
@@ -43,7 +50,7 @@ def build_activation(model: ModelConfig) -> Function:
     if model.is_gated:
         return partial(apply_gate, GATES[model.activation])
     if model.activation == "gelu" and model.bias_gelu_fusion:
-        return TANH_GELU
+        return tanh_gelu
     return PLAIN[model.activation]
 
 

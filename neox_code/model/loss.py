@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from neox_code.parallel.collectives import all_reduce
 from neox_code.parallel.emulated import is_emulated
 from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.native_kernels import is_native, replace_by_gradients, sum_exponentials, transpose
 
 CHUNKS_OF_A_SUM = 4
 """Number of chunks whose gradients of the head's weight are added in the weight's type. These sums are added in fp32."""
@@ -50,9 +51,10 @@ class VocabShard:
 def make_vocab_shard(scored_rows: int, padded_vocab_size: int, grid: ParallelGrid) -> VocabShard:
     """Return one rank's part of the vocabulary. Rows of the vocabulary from `scored_rows` on never enter the softmax.
 
-    >>> from neox_code.parallel.grid import ParallelGrid
-    >>> make_vocab_shard(50257, 50432, ParallelGrid(tensor_size=2, rank=1))
-    VocabShard(first=25216, rows=25216, real_rows=25041, group=None)
+        >>> from neox_code.parallel.grid import ParallelGrid
+    from neox_code.parallel.native_kernels import is_native, replace_by_gradients, sum_exponentials, transpose
+        >>> make_vocab_shard(50257, 50432, ParallelGrid(tensor_size=2, rank=1))
+        VocabShard(first=25216, rows=25216, real_rows=25041, group=None)
     """
     rows = padded_vocab_size // grid.tensor_size
     first = grid.tensor_rank * rows
@@ -71,11 +73,19 @@ def score_chunk(
     local_R = labels_R - shard.first
     is_here_R = (local_R >= 0) & (local_R < shard.rows)
     column_R1 = local_R.clamp(0, shard.rows - 1)[:, None]
+    target = logits_RV.gather(-1, column_R1).squeeze(-1).float().masked_fill(~is_here_R, 0)
+    if shard.real_rows and is_native(logits_RV):
+        own_highest, sums = sum_exponentials(logits_RV, shard.real_rows)
+        highest = all_reduce(own_highest.clone(), shard.group, ReduceOp.MAX)
+        target, total = all_reduce(torch.stack([target, sums * torch.exp(own_highest - highest)]), shard.group)
+        if factors_R is not None:
+            columns_R = local_R.masked_fill(~is_here_R, -1)
+            replace_by_gradients(logits_RV, shard.real_rows, highest, total, factors_R, columns_R)
+        return total.log() + highest - target
     scores = logits_RV[:, : shard.real_rows]
     highest = scores.amax(-1).float() if shard.real_rows else logits_RV.new_full(labels_R.shape, -torch.inf, dtype=torch.float32)
     highest = all_reduce(highest, shard.group, ReduceOp.MAX)
     exponentials = torch.sub(scores, highest[:, None]).exp_()
-    target = logits_RV.gather(-1, column_R1).squeeze(-1).float().masked_fill(~is_here_R, 0)
     target, total = all_reduce(torch.stack([target, exponentials.sum(-1)]), shard.group)
     if factors_R is not None:
         if shard.real_rows:
@@ -129,7 +139,8 @@ class HeadWithLoss(torch.autograd.Function):
                 if hidden_gradient is not None:
                     torch.mm(logits_RV, weight, out=hidden_gradient[rows])
                 if needs_weight:
-                    part = logits_RV.t() @ hidden[rows] if part is None else part.addmm_(logits_RV.t(), hidden[rows])
+                    turned_VR = transpose(logits_RV, False)[0] if is_native(logits_RV) else logits_RV.t()
+                    part = turned_VR @ hidden[rows] if part is None else part.addmm_(turned_VR, hidden[rows])
             weight_gradient = part if weight_gradient is None or part is None else weight_gradient.float().add_(part)
         ctx.save_for_backward(greatest, hidden_gradient, weight_gradient)
         ctx.dtype = weight_VH.dtype

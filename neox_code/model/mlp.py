@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.activations import TANH_GELU, build_activation
+from neox_code.model.activations import build_activation, tanh_gelu
 from neox_code.model.initialization import initialize_in_parts, make_input_init, make_output_init
 from neox_code.model.sharding import count_gate_rows
 from neox_code.parallel.grid import ParallelGrid
@@ -36,7 +36,7 @@ def fuse_activations(gpt: nn.Module) -> None:
         if (
             isinstance(mlp, MLP)
             and isinstance(mlp.dense_h_to_4h, PackedLinear | QuantizedLinear)
-            and mlp.activation in (F.gelu, TANH_GELU)
+            and mlp.activation in (F.gelu, tanh_gelu)
         ):
-            mlp.dense_h_to_4h.activation = ("gelu", "tanh" if mlp.activation is TANH_GELU else "none")
+            mlp.dense_h_to_4h.activation = ("gelu", "tanh" if mlp.activation is tanh_gelu else "none")
             mlp.activation = nn.Identity()

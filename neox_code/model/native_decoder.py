@@ -225,5 +225,5 @@ def build_decoder(layers: nn.ModuleDict) -> NativeDecoder | None:
     linears = [module for module in layers.modules() if isinstance(module, PlainLinear | PackedLinear | QuantizedLinear)]
     if not all(map(is_readable, linears)) or next(layers.parameters()).device.type != "cpu":
         return None
-    library = load_library(SOURCE)
+    library = load_library(SOURCE, "generation")
     return None if library is None else NativeDecoder(library, layers)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.parallel.emulated import is_faster_in_fp32
+from neox_code.parallel.native_kernels import NativeLinear, is_native
 
 Initialize = Callable[[torch.Tensor], object]
 """Function that fills a full fp32 weight in place. Each rank then keeps its part of the weight."""
@@ -59,6 +60,8 @@ def linear(input_: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     """Return F.linear, computed in the type that is fastest on this device."""
     if is_faster_in_fp32(input_):
         return F.linear(input_.float(), weight.float(), None if bias is None else bias.float()).to(input_.dtype)
+    if weight.requires_grad and torch.is_grad_enabled() and is_native(input_) and is_native(weight):
+        return NativeLinear.apply(input_, weight, bias)
     return F.linear(input_, weight, bias)
 
 

@@ -16,6 +16,7 @@ from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from torch import nn
 
 from neox_code.parallel.collectives import all_reduce
+from neox_code.parallel.native_kernels import is_native, sum_squares
 
 ELEMENTS_AT_ONCE = 1 << 17
 ELEMENTS_OF_A_SUM = 1 << 10
@@ -50,6 +51,8 @@ def compute_sum_of_squares(tensor: torch.Tensor) -> torch.Tensor:
     >>> compute_sum_of_squares(torch.full((2, 1024), 2.0))
     tensor(8192., dtype=torch.float64)
     """
+    if is_native(tensor, (torch.bfloat16, torch.float32)):
+        return sum_squares(tensor)
     total = torch.zeros((), dtype=torch.float64, device=tensor.device)
     for block in tensor.detach().reshape(-1).split(ELEMENTS_AT_ONCE):
         block = block.float()

@@ -9,7 +9,7 @@ It makes the updates of DeepSpeed's engine with ZeRO stage 1 and writes the same
 copies of gradients and weights. Skipping, clipping and loss scale are decided on the device: the host does not wait.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.parallel.collectives import all_reduce
 from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.native_kernels import AdamWStep, load_kernels, update_adamw
 from neox_code.training.flat_group import FlatGroup, MasterShare
 from neox_code.training.gradient_buckets import GradientBuckets
 from neox_code.training.gradient_norm import compute_sum_of_squares
@@ -157,11 +158,11 @@ class PlainEngine:
         return parameter.grad.view(-1)[source : source + count]
 
     def read_share_gradient(self, index: int, share: MasterShare) -> torch.Tensor:
-        """Return the fp32 gradient of a share."""
+        """Return the flat gradient of a share."""
         count = share.master.numel()
         if self.buckets is None:
             assert share.parameter is not None and share.parameter.grad is not None
-            return share.parameter.grad.view(-1)[share.begin :][:count].float()
+            return share.parameter.grad.view(-1)[share.begin :][:count]
         offset = 0 if share.parameter is None else self.groups[index].offsets[share.parameter]
         return self.buckets.flats[index][offset + share.begin :][:count]
 
@@ -169,14 +170,19 @@ class PlainEngine:
     def update_weights(self, scale: torch.Tensor, is_skipped: torch.Tensor) -> None:
         """Let the optimizer update this rank's weights by gradients / `scale`, unless `is_skipped` is 1; exchange the weights."""
         self.optimizer.grad_scale, self.optimizer.found_inf = scale, is_skipped  # type: ignore[attr-defined]
+        is_compiled = not self.is_whole and type(self.optimizer) is torch.optim.AdamW and load_kernels() is not None
         all_settings = self.optimizer.param_groups
         masters = [settings["params"] for settings in all_settings]
         for settings in all_settings:
             settings["params"] = []
         for index, (group, settings) in enumerate(zip(self.groups, all_settings, strict=True)):
             for together in self.shares[index]:
+                if is_compiled and not group.is_fp32:
+                    if not is_skipped:
+                        self.update_in_one_pass(index, together, settings, float(scale))
+                    continue
                 for share in together:
-                    share.master.grad = self.read_share_gradient(index, share)
+                    share.master.grad = self.read_share_gradient(index, share).float()
                 settings["params"] = [share.master for share in together]
                 self.optimizer.step()
                 for share in together:
@@ -191,6 +197,17 @@ class PlainEngine:
                 dist.all_gather_into_tensor(group.weights, group.own_weights, group=self.grid.data_group)
         for settings, own in zip(all_settings, masters, strict=True):
             settings["params"] = own
+
+    def update_in_one_pass(self, index: int, shares: Sequence[MasterShare], settings: Mapping[str, Any], scale: float) -> None:
+        """Make AdamW's update of some shares, and their 16-bit weights, by compiled code. Gradients are divided by `scale`."""
+        beta1, beta2 = settings["betas"]
+        for share in shares:
+            state = self.optimizer.state[share.master]
+            state["step"] += 1
+            corrections = (1 - beta ** float(state["step"]) for beta in (beta1, beta2))
+            step = AdamWStep(settings["lr"], beta1, beta2, settings["eps"], settings["weight_decay"], scale, *corrections)
+            gradient = self.read_share_gradient(index, share)
+            update_adamw(step, share.master, state["exp_avg"], state["exp_avg_sq"], gradient, share.weights)
 
     def refresh_fp32_params(self) -> None:
         """Copy the module's weights to the master weights, after weights alone were loaded."""
