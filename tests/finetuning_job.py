@@ -46,8 +46,12 @@ def write_finetuning(folder: Path, **keys: Any) -> Path:
 
 
 def run_finetuning(file: str, overrides: dict[str, Any]) -> int:
+    return run_finetuning_files([file], overrides)
+
+
+def run_finetuning_files(files: list[str], overrides: dict[str, Any]) -> int:
     """Fine-tunes on this rank; returns the last iteration."""
-    return finetune(NeoXConfig.load([file], overrides).for_finetuning()).iteration
+    return finetune(NeoXConfig.load(files, overrides).for_finetuning()).iteration
 
 
 def losses_of_finetuning(world_size: int, file: Path, save: Path, **overrides: Any) -> list[float]:

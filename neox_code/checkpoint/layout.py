@@ -49,6 +49,9 @@ ADAPTER_FOLDER, ADAPTER_CONFIG = "adapter", "adapter_config.json"
 HUGGING_FACE_FOLDER = "huggingface"
 TRAINING_LOCK = ".train.lock"
 
+BEST_LINK = "best"
+"""Link in `save` to the checkpoint with the lowest loss of validation (`keep_best_checkpoint`)."""
+
 MERGED_CONFIG = "merged.yml"
 """File with the whole merged configuration, command line included, beside the copies of the run's files."""
 

@@ -26,6 +26,9 @@ from neox_code.errors import CheckpointError, ConfigError, DataError
 from neox_code.files import read_json, write_json
 
 FORMAT = "neox-code run 1"
+BEST_ITERATION = "best_iteration"
+"""Key of the training state: the iteration of the validation with the lowest loss."""
+
 SCORED_ROWS = "scored_rows"
 TRAINED_PADDING = {"mask_padded_vocab": False}
 """Configuration of models trained by GPT-NeoX or transformers, whose softmax includes the padding rows of the vocabulary."""

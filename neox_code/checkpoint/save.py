@@ -28,8 +28,8 @@ import torch.distributed as dist
 
 from neox_code.checkpoint.checksums import compute_checksum
 from neox_code.checkpoint.layer_writer import copy_shared_storage
-from neox_code.checkpoint.layout import STEP_PREFIX, get_latest_path, make_partial_step_name, make_step_name
-from neox_code.checkpoint.record import RunRecord, write_record
+from neox_code.checkpoint.layout import BEST_LINK, STEP_PREFIX, get_latest_path, make_partial_step_name, make_step_name
+from neox_code.checkpoint.record import BEST_ITERATION, RunRecord, write_record
 from neox_code.checkpoint.retention import delete_old_checkpoints
 from neox_code.checkpoint.serialization import save_file
 from neox_code.checkpoint.snapshot import Snapshot
@@ -129,7 +129,10 @@ class PendingSave:
             shutil.rmtree(self.partial, ignore_errors=True)
             return error
         try:
-            delete_old_checkpoints(self.save, self.record.iteration, self.keep_last)
+            best = self.record.state.get(BEST_ITERATION) if self.record.config.get("keep_best_checkpoint") else None
+            delete_old_checkpoints(self.save, self.record.iteration, self.keep_last, best)
+            if best == self.record.iteration:
+                link_best(self.save, self.folder)
         except OSError as failure:
             log.warning("older checkpoints in %s were not deleted: %s", self.save, failure)
         self.then(self.folder)
@@ -197,6 +200,14 @@ def publish(save: Path, partial: Path, folder: Path) -> None:
         os.fsync(latest.fileno())
         partial.rename(folder)
         sync(save)
+
+
+def link_best(save: Path, folder: Path) -> None:
+    """Make the link SAVE/best lead to a checkpoint."""
+    new = save / f"{BEST_LINK}{PARTIAL_SUFFIX}"
+    new.unlink(missing_ok=True)
+    new.symlink_to(folder.name)
+    new.replace(save / BEST_LINK)
 
 
 def delete_leftovers(save: Path) -> None:

@@ -102,6 +102,7 @@ RANGES: dict[str, ValueRange] = {
     **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), SAMPLES),
     **dict.fromkeys(("train_iters", "log_interval", "eval_interval", "checkpoint_factor", "exit_interval"), AT_LEAST_ONE),
     **dict.fromkeys(("max_skipped_steps", "max_unsaved_steps", "profile_step_start", "profile_step_stop"), AT_LEAST_ONE),
+    "early_stop_evaluations": AT_LEAST_ONE,
     "max_spike_steps": ValueRange(1, 32),  # after half of the 64 recent losses a higher loss is the usual one
     "max_rewinds": NOT_NEGATIVE,
     **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters", "gc_interval"), NOT_NEGATIVE),

@@ -89,7 +89,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("max_skipped_steps", "max_spike_steps", "max_rewinds", "profile", "profile_step_start", "profile_step_stop"),
         *("save", "load", "iteration", "finetune", "no_load_optim"),
         *("checkpoint_factor", "checkpoint_scale", "checkpoint_interval_seconds", "extra_save_iters", "keep_last_n_checkpoints"),
-        *("max_unsaved_steps", "save_huggingface", "adapters"),
+        *("max_unsaved_steps", "save_huggingface", "keep_best_checkpoint", "early_stop_evaluations", "adapters"),
         *("tensorboard_dir", "metrics_file", "log_dir", "peak_theoretical_tflops"),
         *("use_wandb", "wandb_project", "wandb_group", "wandb_run_name", "wandb_team", "use_trackio", "trackio_project"),
         *(field.name for section in (GenerationConfig, EvaluationConfig) for field in dataclasses.fields(section)),

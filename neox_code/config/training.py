@@ -68,6 +68,13 @@ class TrainingConfig:
     keep_last_n_checkpoints: int | None = None
     """Number of newest checkpoints to keep; older ones are deleted. Default: all are kept."""
 
+    keep_best_checkpoint: bool = False
+    """True: a checkpoint is written after each validation with the lowest loss so far. The last of them is never deleted, and the
+    link `best` in `save` leads to it: `./deepy.py generate SAVE/best`."""
+
+    early_stop_evaluations: int | None = None
+    """Number of consecutive validations without a lower loss after which training ends. Default: no limit."""
+
     max_unsaved_steps: int | None = None
     """While saves fail (a full disk), training continues with a warning until this number of steps would be lost. Then it tries
     a last time to save, and ends if this fails too. Default: three times the unsaved steps at the first failure."""

@@ -145,7 +145,8 @@ class Checkpoints:
 
         If the step is not safe to save, because its loss is not finite or in a spike, a due save is postponed.
         """
-        is_due = is_last or self.is_interval_over(state) or self.is_postponed or self.loses_too_much(state)
+        is_best = self.config.training.keep_best_checkpoint and state.best_iteration == state.iteration
+        is_due = is_last or self.is_interval_over(state) or self.is_postponed or self.loses_too_much(state) or is_best
         self.is_postponed = is_due and not is_safe
         return bool(self.config.training.save) and is_due and not self.is_postponed
 

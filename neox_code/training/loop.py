@@ -135,6 +135,7 @@ class Run:
             if is_last or state.is_multiple_of(training.eval_interval):
                 self.maybe_evaluate("validation", self.loaders.valid)
                 self.evaluate_languages()
+                is_last = is_last or self.state.is_finished(training)
                 self.maybe_evaluate("validation/unseen", self.loaders.unseen)
             if is_last:
                 self.guard.require_finite_loss(state.iteration)
@@ -250,6 +251,11 @@ class Run:
         )
         if evaluation is not None or not self.is_stop_requested():
             self.meter.report_evaluation(self.state, name, evaluation)
+        if evaluation is not None and loader is self.loaders.valid:
+            self.state.record_validation(evaluation.loss)
+            if self.state.is_finished(self.config.training) and self.state.evaluations_since_best:
+                best = f"{self.state.best_loss:.4f}, at iteration {self.state.best_iteration}"
+                log.info("iteration %d | the lowest loss of a validation is %s", self.state.iteration, best)
 
     def suspend_for_save(self) -> None:
         self.watchdog.suspend("completing a checkpoint")

@@ -1,10 +1,12 @@
 """The training state of a run, besides weights and optimizer state: counts of steps, samples and tokens, and the time spent."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from neox_code.checkpoint.record import BEST_ITERATION
 from neox_code.config.training import TrainingConfig
 
 
@@ -20,6 +22,12 @@ class TrainingState:
     """Number of steps without an update, because the gradient was not finite. Such steps do not advance the learning rate."""
     seconds: float = 0.0
     """Seconds in the training loop, including validation and saves, by rank 0's clock. Counted only if `train_seconds` is set."""
+    best_loss: float = field(default=math.inf, repr=False)
+    """Lowest loss of a validation so far."""
+    best_iteration: int = field(default=0, repr=False)
+    """Iteration of this validation."""
+    evaluations_since_best: int = field(default=0, repr=False)
+    """Number of validations after it."""
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "TrainingState":
@@ -29,11 +37,21 @@ class TrainingState:
         """
         samples = int(state.get("consumed_samples", state.get("global_samples", 0)))
         iteration, tokens, skipped = (int(state.get(key, 0)) for key in ("iteration", "consumed_tokens", "skipped_iterations"))
-        return cls(iteration, samples, tokens, skipped, float(state.get("training_seconds", 0.0)))
+        best = (
+            float(state.get("best_loss", math.inf)),
+            int(state.get(BEST_ITERATION, 0)),
+            int(state.get("evaluations_since_best", 0)),
+        )
+        return cls(iteration, samples, tokens, skipped, float(state.get("training_seconds", 0.0)), *best)
 
     def as_dict(self) -> dict[str, float]:
         """Return the state for a checkpoint. DeepSpeed reserves the key `skipped_steps`, so another key is used."""
-        return {
+        best = {
+            "best_loss": self.best_loss,
+            BEST_ITERATION: self.best_iteration,
+            "evaluations_since_best": self.evaluations_since_best,
+        }
+        return (best if self.best_iteration else {}) | {
             "iteration": self.iteration,
             "consumed_samples": self.consumed_samples,
             "consumed_tokens": self.consumed_tokens,
@@ -42,7 +60,9 @@ class TrainingState:
         }
 
     def is_finished(self, training: TrainingConfig) -> bool:
-        """Return True if `train_iters` steps are done, or `train_seconds` have passed."""
+        """Return True if `train_iters` steps are done, `train_seconds` have passed, or validation ended training early."""
+        if training.early_stop_evaluations and self.evaluations_since_best >= training.early_stop_evaluations:
+            return True
         is_out_of_time = training.train_seconds is not None and self.seconds >= training.train_seconds
         return (training.train_iters is not None and self.iteration >= training.train_iters) or is_out_of_time
 
@@ -60,6 +80,20 @@ class TrainingState:
         tokens = self.consumed_tokens or self.consumed_samples * before
         samples = self.consumed_samples if before == now else tokens // now
         return dataclasses.replace(self, consumed_samples=samples, consumed_tokens=tokens)
+
+    def record_validation(self, loss: float) -> None:
+        """Compare the loss of a validation with the lowest one so far.
+
+        >>> state = TrainingState(iteration=5)
+        >>> for loss in (2.0, 1.5, 1.7):
+        ...     state.record_validation(loss)
+        >>> state.best_loss, state.best_iteration, state.evaluations_since_best
+        (1.5, 5, 1)
+        """
+        if loss < self.best_loss:
+            self.best_loss, self.best_iteration, self.evaluations_since_best = loss, self.iteration, 0
+        else:
+            self.evaluations_since_best += 1
 
     def advance(self, samples: int, tokens: int, is_skipped: bool = False) -> None:
         """Add one step to the counts. The step read `samples` samples, with `tokens` tokens in total."""

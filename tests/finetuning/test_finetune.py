@@ -41,3 +41,16 @@ def test_a_resumed_run_equals_the_uninterrupted_one(file, tmp_path, alone):
     validations = [row["validation/lm_loss"] for row in read_metrics(tmp_path / "metrics.jsonl") if "validation/lm_loss" in row]
     assert len(validations) == 2
     assert validations[1] < validations[0]
+
+
+def test_training_ends_when_validation_stops_falling_and_the_best_checkpoint_stays(file, tmp_path):
+    """With a rate at which the loss rises, the first validation is the best."""
+    keys = {"early_stop_evaluations": 2, "keep_best_checkpoint": True, "keep_last_n_checkpoints": 1, "train_iters": 40}
+    losses = losses_of_finetuning(
+        1, file, tmp_path, valid_share=0.2, eval_interval=1, max_spike_steps=None, **keys, **{"optimizer.params.lr": 3.0}
+    )
+    validations = [row["validation/lm_loss"] for row in read_metrics(tmp_path / "metrics.jsonl") if "validation/lm_loss" in row]
+    best = validations.index(min(validations)) + 1
+    assert len(losses) == len(validations) == best + 2
+    assert {path.name for path in tmp_path.glob("global_step*")} == {f"global_step{best}", f"global_step{best + 2}"}
+    assert (tmp_path / "best").resolve().name == f"global_step{best}"
