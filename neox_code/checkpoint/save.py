@@ -129,7 +129,7 @@ class PendingSave:
             shutil.rmtree(self.partial, ignore_errors=True)
             return error
         try:
-            best = self.record.state.get(BEST_ITERATION) if self.record.config.get("keep_best_checkpoint") else None
+            best = int(self.record.state.get(BEST_ITERATION, 0)) if self.record.config.get("keep_best_checkpoint") else None
             delete_old_checkpoints(self.save, self.record.iteration, self.keep_last, best)
             if best == self.record.iteration:
                 link_best(self.save, self.folder)
