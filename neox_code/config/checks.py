@@ -77,6 +77,7 @@ RANGES: dict[str, ValueRange] = {
     **dict.fromkeys(("intermediate_size", "mlp_multiple_of"), ValueRange(1, 2**30)),
     "make_vocab_size_divisible_by": ValueRange(1, 2**16),
     **dict.fromkeys(("layernorm_epsilon", "rms_norm_epsilon", "rotary_emb_base", "init_method_std", "expansion_factor"), POSITIVE),
+    "z_loss_coefficient": NOT_NEGATIVE,
     "rotary_pct": ValueRange(0, 1, open_low=True),
     **dict.fromkeys(("hidden_dropout", "attention_dropout"), PROBABILITY_BELOW_ONE),
     "pipe_parallel_size": NOT_NEGATIVE,

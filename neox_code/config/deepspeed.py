@@ -91,7 +91,9 @@ def make_deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]
         "zero_allow_untested_optimizer": True,
         "timers": {"throughput": {"enabled": False}},  # these would make the device wait twice for each micro batch
     }
-    if config.parallelism.sequence_parallel:  # tensor ranks hold different activations, of which none can pass on a part for all
+    if (
+        config.parallelism.sequence_parallel or config.model.value_residual
+    ):  # tensor ranks hold different activations, of which none can pass on a part for all
         settings["pipeline"] = {"pipe_partitioned": False, "grad_partitioned": False}
     precision = PRECISION_KEYS[config.model.precision]
     if precision:

@@ -61,7 +61,10 @@ class Architecture:
     """Our name of an activation -> its name in this architecture's config.json."""
 
 
-RMS_BLOCK = {"norm": "rmsnorm", "pos_emb": "rotary", "gpt_j_residual": False, "rotary_pct": 1.0}
+OWN_KEYS = ("token_smear", "embedding_skip", "value_residual")
+"""Keys of this package's models that no other format has."""
+
+RMS_BLOCK = {"norm": "rmsnorm", "pos_emb": "rotary", "gpt_j_residual": False, "rotary_pct": 1.0, **dict.fromkeys(OWN_KEYS, False)}
 
 ARCHITECTURES = {
     "gpt_neox": Architecture(
@@ -69,7 +72,7 @@ ARCHITECTURES = {
         COMMON
         | {"layernorm_epsilon": "layer_norm_eps", "gpt_j_residual": "use_parallel_residual", "hidden_dropout": "hidden_dropout"},
         {"norm": "layernorm", "pos_emb": "rotary", "use_bias_in_mlp": True, "qk_norm": False}
-        | {"num_kv_heads": None, "kv_channels": None},
+        | {"num_kv_heads": None, "kv_channels": None, **dict.fromkeys(OWN_KEYS, False)},
         {"attention_bias": True, "use_parallel_residual": True, "layer_norm_eps": 1e-5, "hidden_act": "gelu", "rotary_pct": 0.25},
         PLAIN_ACTIVATIONS,
     ),

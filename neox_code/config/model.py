@@ -114,6 +114,19 @@ class ModelConfig:
     activation: Literal["gelu", "relu", "softsign", "swish", "silu", "mish", "geglu", "reglu", "swiglu", "glu", "bilinear"] = "gelu"
     """Activation of the feed-forward layer. The last five are gated: half of the layer is multiplied by a function of the other."""
 
+    token_smear: bool = False
+    """True: the vector of each token is x[t] = e[t] + s * e[t-1], with the embeddings e and one learned vector s, which is 0 at the
+    start. Nothing is added to the first token of a text and, with `reset_attention_mask`, of a document. Without that key an
+    end-of-document token, with which a document begins, receives the last token of the document before; no other token does."""
+
+    embedding_skip: bool = False
+    """True: the input x of each block is replaced by a[0] x + a[1] x0, with two learned numbers a of each block, 1 and 0 at the
+    start, and the input x0 of the first block."""
+
+    value_residual: bool = False
+    """True: the values v of each block but the first are replaced by a[0] v + a[1] v1, with two learned numbers a of each block,
+    0.5 at the start, and the values v1 of the first block."""
+
     bias_gelu_fusion: bool = False
     """True: gelu is its tanh approximation, as in GPT-NeoX's fused kernel. False: exact GELU. geglu is always exact."""
 
@@ -128,6 +141,10 @@ class ModelConfig:
 
     attention_dropout: float = 0.0
     """Dropout of attention probabilities, while training."""
+
+    z_loss_coefficient: float = 0.0
+    """While training, this number times the mean of log(Z)^2 is added to the loss that is differentiated. Z is the softmax's
+    denominator of a token (1e-4 in PaLM). Reported losses are the cross entropy alone, so that runs can be compared."""
 
     init_method: InitMethod = "normal"
     """Initialization of input projections and embeddings."""

@@ -63,16 +63,17 @@ def count_block_biases(model: ModelConfig) -> Parameters:
 
 
 def count_block_parameters(model: ModelConfig) -> Parameters:
-    """Return the number of parameters of one transformer block: projections with their biases, and the norms."""
+    """Return the number of parameters of a transformer block: projections with their biases, norms, and factors of residuals. With
+    `value_residual` the first block has two less."""
     head_norms = Parameters(whole=2 * model.head_dim if model.qk_norm else 0)
-    return (
-        Parameters(divided=count_block_matrices(model)) + count_block_biases(model) + count_norm_parameters(model) * 2 + head_norms
-    )
+    factors = Parameters(whole=2 * (model.embedding_skip + model.value_residual))
+    matrices = Parameters(divided=count_block_matrices(model))
+    return matrices + count_block_biases(model) + count_norm_parameters(model) * 2 + head_norms + factors
 
 
 def count_embedding_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
-    positions = model.max_position_embeddings * model.hidden_size if model.pos_emb == "learned" else 0
-    return Parameters(divided=padded_vocab_size * model.hidden_size, whole=positions)
+    vectors = (model.max_position_embeddings if model.pos_emb == "learned" else 0) + model.token_smear
+    return Parameters(divided=padded_vocab_size * model.hidden_size, whole=vectors * model.hidden_size)
 
 
 def count_head_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
@@ -87,7 +88,7 @@ def count_parameters(model: ModelConfig, padded_vocab_size: int) -> int:
         + count_norm_parameters(model)
         + count_head_parameters(model, padded_vocab_size)
     )
-    return (count_block_parameters(model) * model.num_layers + ends).total
+    return (count_block_parameters(model) * model.num_layers + ends).total - 2 * model.value_residual
 
 
 def compute_training_flops_per_token(model: ModelConfig, padded_vocab_size: int, sequence_length: int) -> float:

@@ -41,6 +41,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("norm", "layernorm_epsilon", "rms_norm_epsilon", "qk_norm", "gpt_j_residual", "no_weight_tying"),
         *("pos_emb", "rotary_pct", "rotary_emb_base", "attention_config", "apply_query_key_layer_scaling"),
         *("use_bias_in_attn_linear", "use_bias_in_mlp"),
+        *("token_smear", "embedding_skip", "value_residual"),
     ),
     OPTIMIZER_STATE: (
         *("optimizer_type", "use_bnb_optimizer", "precision"),
@@ -60,7 +61,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
             "train_iters",
             "train_seconds",
         ),
-        *("reset_position_ids", "reset_attention_mask", "completion_only_loss"),
+        *("reset_position_ids", "reset_attention_mask", "completion_only_loss", "z_loss_coefficient"),
         *("hidden_dropout", "attention_dropout", "mask_padded_vocab", "eod_mask_loss", "fp16", "deepspeed_extra_args"),
         *("lora_dropout", "neftune_noise_alpha"),
     ),

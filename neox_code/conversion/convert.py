@@ -13,13 +13,15 @@ from typing import Any
 
 from neox_code.adapters.files import merge_weights, read_adapter
 from neox_code.checkpoint.layout import is_hugging_face_model
+from neox_code.config.hugging_face import OWN_KEYS
+from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.gguf import write_gguf
 from neox_code.conversion.huggingface import write_hugging_face
 from neox_code.conversion.neox import write_neox
 from neox_code.conversion.options import QUANTIZED, ConversionOptions
 from neox_code.conversion.source import ModelSource, open_source
 from neox_code.conversion.universal import write_universal
-from neox_code.errors import CheckpointError
+from neox_code.errors import CheckpointError, ConfigError
 from neox_code.files import partial_path, replace_durably
 from neox_code.logs import get_logger
 
@@ -52,7 +54,18 @@ def convert(
     if options.adapter is not None:
         adapter = read_adapter(options.adapter, source.model)
         source = replace(source, weights=merge_weights(source.weights, adapter, source.folder, source.model))
+    if form != "universal":
+        refuse_own_keys(source.config)
     write_model(source, output, form, options)
+
+
+def refuse_own_keys(config: NeoXConfig) -> None:
+    """Raise ConfigError with the keys of a model that GPT-NeoX's files and all other formats but this package's own lack."""
+    if found := [config.format_key(key) for key in OWN_KEYS if getattr(config.model, key)]:
+        raise ConfigError(
+            f"{', '.join(found)}: GPT-NeoX, Hugging Face and GGUF have no such key. Train a model without it to convert it. "
+            "The commands of this package read the checkpoint as it is, for any number of ranks; --to universal writes all of it."
+        )
 
 
 def choose_format(source: ModelSource) -> str:

@@ -6,6 +6,9 @@ If heads share them (grouped-query attention), three matrices lie one below the 
     num_kv_heads = num_attention_heads    [head 0: q k v | head 1: q k v | ...]                  D rows each
     num_kv_heads < num_attention_heads    [q of head 0, 1, ... | k of group 0, ... | v of group 0, ...]
 
+With `value_residual` the values v of each block but the first are replaced by a[0] v + a[1] v1, with two learned numbers a and the
+first block's values v1.
+
 Shape letters: S sequence, B batch, H hidden, N heads of this tensor rank, G groups of heads that share keys and values, D head
 dimensions, T keys.
 """
@@ -27,6 +30,7 @@ from neox_code.model.kv_cache import CacheView
 from neox_code.model.norms import RMSNorm
 from neox_code.model.positions import RotaryTable, rotate, rotate_in_place
 from neox_code.model.sharding import count_query_key_value_rows
+from neox_code.parallel.collectives import sum_gradients
 from neox_code.parallel.emulated import is_emulated
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import TensorRankGenerator
@@ -74,6 +78,9 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = (
             RMSNorm(model.head_dim, model.rms_norm_epsilon, dtype, grid.tensor_group) if model.qk_norm else None for _ in range(2)
         )
+        is_mixed = model.value_residual and layer_index > 0
+        self.value_residual = nn.Parameter(torch.tensor([0.5, 0.5], dtype=dtype)) if is_mixed else None
+        self.tensor_group = grid.tensor_group
         self.heads = slice(grid.tensor_rank * self.num_heads, (grid.tensor_rank + 1) * self.num_heads)
         self.slopes = compute_layer_slopes(model, layer_index)[self.heads] if model.pos_emb == "alibi" else None
         hidden, width, shared = model.hidden_size, model.attention_width, model.kv_heads * model.head_dim
@@ -83,23 +90,38 @@ class Attention(nn.Module):
         self.dense = grid.layers.row_linear(width, hidden, dtype, make_output_init(model) if initialize else None, bias)
 
     def forward(
-        self, hidden_BSH: torch.Tensor, cache: CacheView | None = None, row_inputs: RowInputs = NO_ROW_INPUTS
-    ) -> torch.Tensor:
-        """Return the layer's output [B, S, H]. With a cache, B is 1, and each row also attends to the tokens in its cache.
+        self,
+        hidden_BSH: torch.Tensor,
+        first_BSGD: torch.Tensor | None = None,
+        cache: CacheView | None = None,
+        row_inputs: RowInputs = NO_ROW_INPUTS,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the layer's output [B, S, H], and with `value_residual` the first block's values [B, S, G, D], which later blocks
+        receive as `first_BSGD`.
 
-        Without a cache `row_inputs` is the result of `prepare`.
+        With a cache, B is 1, and each row also attends to the tokens in its cache. Without a cache `row_inputs` is the result of
+        `prepare`.
         """
-        if cache is not None:
-            return self.dense(self.attend_cached(self.query_key_value(hidden_BSH)[0], cache).transpose(0, 1))
         fused = self.query_key_value(hidden_BSH)
         if self.sequence_group is not None:
             fused = fused.transpose(0, 1)
+        if self.model.value_residual and first_BSGD is None:
+            first_BSGD = self.split_heads(fused)[2].contiguous()
+        if cache is not None:
+            return self.dense(self.attend_cached(fused[0], first_BSGD, cache).transpose(0, 1)), first_BSGD
         context_BSM = (
-            checkpoint(self.attend_rows, fused, row_inputs, use_reentrant=False)
+            checkpoint(self.attend_rows, fused, first_BSGD, row_inputs, use_reentrant=False)
             if self.recomputes and torch.is_grad_enabled()
-            else self.attend_rows(fused, row_inputs)
+            else self.attend_rows(fused, first_BSGD, row_inputs)
         )
-        return self.dense(context_BSM if self.sequence_group is None else context_BSM.transpose(0, 1))
+        return self.dense(context_BSM if self.sequence_group is None else context_BSM.transpose(0, 1)), first_BSGD
+
+    def mix_values(self, value_BSGD: torch.Tensor, first_BSGD: torch.Tensor | None) -> torch.Tensor:
+        """Return the values, mixed with those of the first block in the blocks that have factors for it."""
+        if self.value_residual is None or first_BSGD is None:
+            return value_BSGD
+        factors = sum_gradients(self.value_residual, self.tensor_group)
+        return factors[0] * value_BSGD + factors[1] * first_BSGD
 
     def prepare(self, hidden_BSH: torch.Tensor, starts_BS: torch.Tensor | None) -> RowInputs:
         """Return what `forward` needs besides the hidden state: outside a compiled block, because it reads and fills tables."""
@@ -111,9 +133,10 @@ class Attention(nn.Module):
         needs_mask = is_flexible and (starts_BS is not None or self.slopes is not None)
         return RowInputs(cos, sin, starts_BS, make_block_mask(length, hidden_BSH.device, starts_BS) if needs_mask else None)
 
-    def attend_rows(self, fused: torch.Tensor, row_inputs: RowInputs) -> torch.Tensor:
+    def attend_rows(self, fused: torch.Tensor, first_BSGD: torch.Tensor | None, row_inputs: RowInputs) -> torch.Tensor:
         """Return the attention output [B, S, N D] of whole rows, computed from their fused projection [B, S, (N + 2 G) D]."""
         query_BSND, key_BSGD, value_BSGD = self.split_heads(fused)
+        value_BSGD = self.mix_values(value_BSGD, first_BSGD)
         if self.q_norm is not None and self.k_norm is not None:
             query_BSND, key_BSGD = self.q_norm(query_BSND), self.k_norm(key_BSGD)
         if row_inputs.cos is not None and row_inputs.sin is not None:
@@ -121,10 +144,10 @@ class Attention(nn.Module):
         query, key, value = (tensor.transpose(1, 2) for tensor in (query_BSND, key_BSGD, value_BSGD))
         return self.attend(query, key, value, row_inputs.starts_BS, row_inputs.block_mask).transpose(1, 2).flatten(2)
 
-    def attend_cached(self, fused: torch.Tensor, cache: CacheView) -> torch.Tensor:
+    def attend_cached(self, fused: torch.Tensor, first_BSGD: torch.Tensor | None, cache: CacheView) -> torch.Tensor:
         """Return the attention output [S, 1, N D] of the new tokens, computed from their fused projection [S, (N + 2 G) D].
 
-        The queries and keys in `fused` are normalized and rotated in place."""
+        The queries and keys in `fused` are normalized and rotated, and the values mixed, in place."""
         if self.is_grouped:
             heads = fused.unflatten(-1, (-1, self.head_dim))
             query_key, key_value_S2GD = heads[:, : -self.num_groups], heads[:, self.num_heads :].unflatten(1, (2, -1))
@@ -133,6 +156,9 @@ class Attention(nn.Module):
             heads = fused.unflatten(-1, (self.num_heads, 3, self.head_dim))
             query_key, key_value_S2GD = heads[:, :, :2], heads[:, :, 1:].transpose(1, 2)
             query_SND, key_SGD = query_key.unbind(2)
+        if first_BSGD is not None:
+            value_SGD = key_value_S2GD[:, 1]
+            value_SGD.copy_(self.mix_values(value_SGD, first_BSGD[0]))
         if self.q_norm is not None and self.k_norm is not None:
             query_SND.copy_(self.q_norm(query_SND))
             key_SGD.copy_(self.k_norm(key_SGD))

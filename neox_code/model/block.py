@@ -3,6 +3,8 @@
 sequential   x = x + attention(norm1(x));  x = x + mlp(norm2(x))
 parallel     x = x + attention(norm1(x)) + mlp(norm2(x))              gpt_j_residual: true
 
+With `embedding_skip` the input x is first replaced by a[0] x + a[1] x0, with two learned numbers a and the first block's input x0.
+
 With `sequence_parallel` the hidden state is [S / ranks, B, H] and not [B, S, H]. Shape letters: B batch, S sequence, H hidden.
 """
 
@@ -12,10 +14,11 @@ from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.attention import NO_ROW_INPUTS, Attention, RowInputs
-from neox_code.model.form import INFERENCE, HiddenState, ModelForm, compile_function, split_hidden_state
+from neox_code.model.form import INFERENCE, HiddenState, LayerState, ModelForm, compile_function, unpack_state
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.mlp import MLP
 from neox_code.model.norms import build_norm
+from neox_code.parallel.collectives import sum_gradients
 from neox_code.parallel.grid import ParallelGrid
 
 
@@ -33,6 +36,8 @@ class TransformerBlock(nn.Module):
         self.model = model
         self.dropout = model.hidden_dropout
         self.sequence_group = grid.sequence_group
+        self.is_last = layer_index == model.num_layers - 1
+        self.embedding_skip = nn.Parameter(torch.tensor([1.0, 0.0], dtype=dtype)) if model.embedding_skip else None
         self.input_layernorm = build_norm(model, dtype, grid.sequence_group)
         self.attention = Attention(model, layer_index, grid, dtype, initialize, form.recomputes_attention)
         self.post_attention_layernorm = build_norm(model, dtype, grid.sequence_group)
@@ -41,25 +46,37 @@ class TransformerBlock(nn.Module):
         self.is_divided = grid.tensor_size > 1
 
     def forward(self, state: HiddenState, cache: CacheView | None = None) -> HiddenState:
-        """Return the next hidden state, with the starts of the documents if the layer before passes them."""
-        hidden_BSH, starts_BS = split_hidden_state(state)
-        if cache is not None:
-            return self.compute(hidden_BSH, cache)
-        row_inputs = self.attention.prepare(hidden_BSH, starts_BS)
+        """Return the next hidden state, with what the next layer needs besides it."""
+        inputs = unpack_state(state)
+        hidden_BSH, starts_BS, embedded_BSH, values_BSGD = inputs
+        row_inputs = NO_ROW_INPUTS if cache is not None else self.attention.prepare(hidden_BSH, starts_BS)
         compute = TransformerBlock.compute
-        if self.compile_backend is not None:
+        if self.compile_backend is not None and cache is None:
             compute = compile_function(compute, self.compile_backend, not self.is_divided)  # collectives may break the graph
-        hidden_BSH = compute(self, hidden_BSH, None, row_inputs)
-        return hidden_BSH if starts_BS is None else (hidden_BSH, starts_BS)
+        hidden_BSH, values_BSGD = compute(self, hidden_BSH, embedded_BSH, values_BSGD, cache, row_inputs)
+        if self.is_last:
+            embedded_BSH = values_BSGD = None
+        return LayerState(hidden_BSH, starts_BS, embedded_BSH, values_BSGD).pack()
 
     def compute(
-        self, hidden_BSH: torch.Tensor, cache: CacheView | None = None, row_inputs: RowInputs = NO_ROW_INPUTS
-    ) -> torch.Tensor:
-        attended_BSH = self.maybe_dropout(self.attention(self.input_layernorm(hidden_BSH), cache, row_inputs))
+        self,
+        hidden_BSH: torch.Tensor,
+        embedded_BSH: torch.Tensor | None,
+        values_BSGD: torch.Tensor | None,
+        cache: CacheView | None,
+        row_inputs: RowInputs,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the next hidden state, and with `value_residual` the first block's values."""
+        if self.embedding_skip is not None and embedded_BSH is not None:
+            factors = sum_gradients(self.embedding_skip, self.sequence_group)
+            hidden_BSH = factors[0] * hidden_BSH + factors[1] * embedded_BSH
+        attended_BSH, values_BSGD = self.attention(self.input_layernorm(hidden_BSH), values_BSGD, cache, row_inputs)
+        attended_BSH = self.maybe_dropout(attended_BSH)
         if self.model.gpt_j_residual:
-            return hidden_BSH + attended_BSH + self.maybe_dropout(self.mlp(self.post_attention_layernorm(hidden_BSH)))
+            mlp_BSH = self.maybe_dropout(self.mlp(self.post_attention_layernorm(hidden_BSH)))
+            return hidden_BSH + attended_BSH + mlp_BSH, values_BSGD
         hidden_BSH = hidden_BSH + attended_BSH
-        return hidden_BSH + self.maybe_dropout(self.mlp(self.post_attention_layernorm(hidden_BSH)))
+        return hidden_BSH + self.maybe_dropout(self.mlp(self.post_attention_layernorm(hidden_BSH))), values_BSGD
 
     def maybe_dropout(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the tensor after dropout. With `sequence_parallel` the mask is this rank's part of the mask without it."""

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.form import INFERENCE, HiddenState, ModelForm, split_hidden_state
+from neox_code.model.form import INFERENCE, HiddenState, LayerState, ModelForm, unpack_state
 from neox_code.model.initialization import initialize_without_padding, make_input_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.loss import HeadInput
@@ -45,12 +45,16 @@ class Embedding(nn.Module):
             if model.pos_emb == "learned"
             else None
         )
+        self.smear = nn.Parameter(torch.zeros(model.hidden_size, dtype=dtype)) if model.token_smear else None
+        """The factors of the vector of the token before."""
 
     def forward(self, tokens_BS: torch.Tensor, cache: CacheView | None = None) -> HiddenState:
         """Return the vectors of the tokens, with the starts of their documents if the form has `eod_id` and there is no cache."""
         hidden_BSH = self.word_embeddings(tokens_BS)
         eod_id = None if cache is not None else self.form.eod_id
         starts_BS = None if eod_id is None else find_document_starts(tokens_BS, eod_id)
+        if self.smear is not None:
+            hidden_BSH = hidden_BSH + self.read_previous(tokens_BS, hidden_BSH, cache, starts_BS) * self.smear
         positions = read_positions(tokens_BS, cache, starts_BS if self.model.reset_position_ids else None)
         if self.position_embeddings is not None:
             hidden_BSH = hidden_BSH + self.position_embeddings(positions)
@@ -58,7 +62,23 @@ class Embedding(nn.Module):
             hidden_BSH = hidden_BSH + compute_sinusoidal_vectors(positions, hidden_BSH.shape[-1], hidden_BSH.dtype)
         if self.dropout:
             hidden_BSH = F.dropout(hidden_BSH, self.dropout, self.training)
-        return hidden_BSH if starts_BS is None else (hidden_BSH, starts_BS)
+        return LayerState(hidden_BSH, starts_BS).pack()
+
+    def read_previous(
+        self, tokens_BS: torch.Tensor, vectors_BSH: torch.Tensor, cache: CacheView | None, starts_BS: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the vector of the token before each token: [B, S, H]; zeros at the start of a text.
+
+        With `reset_attention_mask` the start of a document is the start of a text. Otherwise its first token is the
+        end-of-document token, and the token before it is the last one of another document.
+        """
+        if cache is not None:
+            previous_1S = cache.exchange_tokens(tokens_BS)
+            return self.word_embeddings(previous_1S.clamp_min(0)) * (previous_1S >= 0)[..., None]
+        previous_BSH = F.pad(vectors_BSH[:, :-1], (0, 0, 1, 0))
+        if starts_BS is None or not self.model.reset_attention_mask:
+            return previous_BSH
+        return previous_BSH * (count_from_starts(starts_BS) > 0)[..., None]
 
 
 def read_positions(tokens_BS: torch.Tensor, cache: CacheView | None, starts_BS: torch.Tensor | None) -> torch.Tensor:
@@ -68,24 +88,26 @@ def read_positions(tokens_BS: torch.Tensor, cache: CacheView | None, starts_BS: 
     return torch.arange(tokens_BS.shape[1], device=tokens_BS.device)[None] if cache is None else cache.positions_S[None]
 
 
-def enter_blocks(state: HiddenState, grid: ParallelGrid) -> HiddenState:
-    """Return the input of the first block: the state, or with `sequence_parallel` this rank's part [S / ranks, B, H] of it."""
-    hidden_BSH, starts_BS = split_hidden_state(state)
-    if grid.sequence_group is None:
-        return state
-    part = TakePart.apply(hidden_BSH.transpose(0, 1), grid.sequence_group)
-    return part if starts_BS is None else (part, starts_BS)
+def enter_blocks(state: HiddenState, grid: ParallelGrid, keeps_embedded: bool) -> HiddenState:
+    """Return the input of the first block: the state, or with `sequence_parallel` this rank's part [S / ranks, B, H] of it.
+
+    With `keeps_embedded` all blocks receive the hidden state as it is here.
+    """
+    hidden_BSH, starts_BS, *_ = unpack_state(state)
+    if grid.sequence_group is not None:
+        hidden_BSH = TakePart.apply(hidden_BSH.transpose(0, 1), grid.sequence_group)
+    return LayerState(hidden_BSH, starts_BS, hidden_BSH if keeps_embedded else None).pack()
 
 
 class FinalNorm(nn.Module):
-    """The last normalization: [B, S, H] -> [B, S, H], without the starts of documents."""
+    """The last normalization: [B, S, H] -> [B, S, H], of the hidden state alone."""
 
     def __init__(self, model: ModelConfig, grid: ParallelGrid, dtype: torch.dtype):
         super().__init__()
         self.norm = build_norm(model, dtype, grid.sequence_group)
 
     def forward(self, state: HiddenState) -> torch.Tensor:
-        return self.norm(split_hidden_state(state)[0])
+        return self.norm(unpack_state(state).hidden_BSH)
 
 
 class Head(nn.Module):

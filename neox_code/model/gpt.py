@@ -9,8 +9,8 @@ checkpoint's file names.
     L+3          FinalNorm                  layer_{L+3}
     L+4          Head                       layer_{L+4}; none when tied, since the head is then the embedding
 
-Only the hidden state is passed from layer to layer; positions and masks follow from its shape. With separated documents their
-starts are passed with it (see form.py). With `sequence_parallel` it is [S / ranks, B, H] between layers 1 and the head. GPT-NeoX
+The hidden state is passed from layer to layer; positions and masks follow from its shape. Some keys pass other tensors with it (see
+`LayerState` in form.py). With `sequence_parallel` it is [S / ranks, B, H] between layers 1 and the head. GPT-NeoX
 swaps its first two dimensions in layers 1 and L+2.
 Shape letters: B batch, S sequence, H hidden, V vocabulary.
 """
@@ -95,7 +95,7 @@ def build_layers(
     )
     return [
         Layer(0, Embedding, vocabulary, seed, tied=tied),
-        Layer(1, function=partial(enter_blocks, grid=grid)),
+        Layer(1, function=partial(enter_blocks, grid=grid, keeps_embedded=model.embedding_skip)),
         *blocks,
         Layer(last - 2, function=pass_on),
         Layer(last - 1, FinalNorm, (model, grid, dtype), seed),
@@ -148,17 +148,18 @@ class GPT(nn.Module):
 
     def compute_hidden(self, tokens_BS: torch.Tensor, view: CacheView | None) -> torch.Tensor:
         """Return the hidden state as `hidden` does, computed by the layers themselves."""
-        tensor = tokens_BS
+        state: HiddenState = tokens_BS
         for name, step in self.steps[:-1]:
-            tensor = step(tensor) if name is None else self.apply_layer(self.sequential[name], tensor, view)
+            state = step(state) if name is None else self.apply_layer(self.sequential[name], state, view)
         if view is not None:
             view.advance()
-        return tensor
+        assert isinstance(state, torch.Tensor)
+        return state
 
-    def apply_layer(self, module: nn.Module, tensor: torch.Tensor, view: CacheView | None) -> torch.Tensor:
+    def apply_layer(self, module: nn.Module, state: HiddenState, view: CacheView | None) -> HiddenState:
         if self.recompute and torch.is_grad_enabled() and isinstance(module, TransformerBlock):
-            return checkpoint(module, tensor, use_reentrant=False)
-        return module(tensor, view) if isinstance(module, Embedding | TransformerBlock) else module(tensor)
+            return checkpoint(module, state, use_reentrant=False)
+        return module(state, view) if isinstance(module, Embedding | TransformerBlock) else module(state)
 
     def logits(self, hidden_BSH: torch.Tensor) -> torch.Tensor:
         """Return the logits [B, S, V] of a hidden state. Pass only the positions whose next token is needed."""

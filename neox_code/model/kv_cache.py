@@ -32,12 +32,16 @@ LENGTH_STEP = 256
 
 
 class RowCache:
-    """Keys and values of one text: `tensor` is [layers, 2, G, capacity, D], of which the first `length` tokens are set."""
+    """Keys and values of one text: `tensor` is [layers, 2, G, capacity, D], of which the first `length` tokens are set.
+
+    With `token_smear` the tokens themselves are kept too: `tokens` int64 [1 + capacity], the first of which is -1, for none.
+    """
 
     def __init__(self, model: ModelConfig, dtype: torch.dtype, device: torch.device | str = "cpu", capacity: int = LENGTH_STEP):
         self.max_length = model.max_position_embeddings
         shape = (model.num_layers, 2, model.kv_heads, min(capacity, self.max_length), model.head_dim)
         self.tensor = allocate(torch.empty(0, dtype=dtype, device=device), shape)
+        self.tokens = torch.full((1 + shape[3],), -1, device=device) if model.token_smear else None
         self.length = 0
 
     @property
@@ -57,12 +61,17 @@ class RowCache:
             tensor = allocate(self.tensor, (layers, pair, groups, grown, width))
             tensor[:, :, :, : self.length] = self.tensor[:, :, :, : self.length]
             self.tensor = tensor
+            if self.tokens is not None:
+                self.tokens = F.pad(self.tokens, (0, grown - capacity))
 
     def copy(self, length: int) -> "RowCache":
         """Return a copy of the first `length` tokens, which grows independently."""
         other = copy(self)
         other.length = min(length, self.length)
-        other.tensor = self.tensor[:, :, :, : self.round_capacity(max(length, 1))].clone()
+        capacity = self.round_capacity(max(length, 1))
+        other.tensor = self.tensor[:, :, :, :capacity].clone()
+        if self.tokens is not None:
+            other.tokens = self.tokens[: 1 + capacity].clone()
         return other
 
     def truncate(self, length: int) -> None:
@@ -116,6 +125,15 @@ class CacheView:
     def exact_places(self) -> list[range]:
         """Return for each row i the indices of its last `exact_counts[i]` tokens in the sequence of new tokens."""
         return [range(end - exact, end) for end, exact in zip(accumulate(self.counts), self.exact_counts, strict=True)]
+
+    def exchange_tokens(self, tokens_1S: torch.Tensor) -> torch.Tensor:
+        """Store the new tokens; return the token before each of them, [1, S], and -1 at the start of a text."""
+        previous = []
+        for (row, count), new in zip(self.pairs, tokens_1S[0].split(self.counts), strict=True):
+            assert row.tokens is not None
+            row.tokens[row.length + 1 : row.length + 1 + count] = new
+            previous.append(row.tokens[row.length : row.length + count])
+        return torch.cat(previous)[None]
 
     def advance(self) -> None:
         """Add the new tokens to the length of each row. Call this after the last layer."""

@@ -62,13 +62,18 @@ def make_vocab_shard(scored_rows: int, padded_vocab_size: int, grid: ParallelGri
 
 
 def score_chunk(
-    logits_RV: torch.Tensor, labels_R: torch.Tensor, shard: VocabShard, factors_R: torch.Tensor | None = None
+    logits_RV: torch.Tensor,
+    labels_R: torch.Tensor,
+    shard: VocabShard,
+    factors_R: torch.Tensor | None = None,
+    z_loss_coefficient: float = 0.0,
 ) -> torch.Tensor:
-    """Return the fp32 loss of each position in nats [R], the same on every tensor rank.
+    """Return the fp32 cross entropy of each position in nats [R], the same on every tensor rank.
 
-    With `factors_R` replace the logits by their gradient, factor * (softmax - one-hot), which is 0 at padding. The softmax is
-    computed in fp32 for logits of any type. The gradient is rounded to the logits' type after the subtraction, because the two
-    terms are nearly equal for a confident model.
+    With `factors_R` replace the logits by the gradient of factor * (cross entropy + coefficient * log(Z)^2), which is
+    factor * ((1 + 2 coefficient log(Z)) softmax - one-hot), and 0 at padding. The softmax is computed in fp32 for logits of any
+    type. The gradient is rounded to the logits' type after the subtraction, because the two terms are nearly equal for a confident
+    model.
     """
     local_R = labels_R - shard.first
     is_here_R = (local_R >= 0) & (local_R < shard.rows)
@@ -78,22 +83,26 @@ def score_chunk(
         own_highest, sums = sum_exponentials(logits_RV, shard.real_rows)
         highest = all_reduce(own_highest.clone(), shard.group, ReduceOp.MAX)
         target, total = all_reduce(torch.stack([target, sums * torch.exp(own_highest - highest)]), shard.group)
+        log_total = total.log() + highest
         if factors_R is not None:
             columns_R = local_R.masked_fill(~is_here_R, -1)
-            replace_by_gradients(logits_RV, shard.real_rows, highest, total, factors_R, columns_R)
-        return total.log() + highest - target
+            total_of_softmax = total / (1 + 2 * z_loss_coefficient * log_total) if z_loss_coefficient else total
+            replace_by_gradients(logits_RV, shard.real_rows, highest, total_of_softmax, factors_R, columns_R)
+        return log_total - target
     scores = logits_RV[:, : shard.real_rows]
     highest = scores.amax(-1).float() if shard.real_rows else logits_RV.new_full(labels_R.shape, -torch.inf, dtype=torch.float32)
     highest = all_reduce(highest, shard.group, ReduceOp.MAX)
     exponentials = torch.sub(scores, highest[:, None]).exp_()
     target, total = all_reduce(torch.stack([target, exponentials.sum(-1)]), shard.group)
+    log_total = total.log() + highest
     if factors_R is not None:
         if shard.real_rows:
-            exponentials.mul_((factors_R / total)[:, None])
+            of_softmax_R = factors_R * (1 + 2 * z_loss_coefficient * log_total) if z_loss_coefficient else factors_R
+            exponentials.mul_((of_softmax_R / total)[:, None])
             exponentials.scatter_add_(-1, column_R1.clamp_max(shard.real_rows - 1), -(is_here_R * factors_R)[:, None])
             scores.copy_(exponentials)
         logits_RV[:, shard.real_rows :] = 0
-    return total.log() + highest - target
+    return log_total - target
 
 
 def compute_token_losses(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, shard: VocabShard) -> torch.Tensor:
@@ -108,7 +117,8 @@ class HeadWithLoss(torch.autograd.Function):
 
     The forward pass also computes the gradients, except for the factor that only the backward pass receives. Rows of gradients are
     multiplied by the position's share of the greatest weight, so that fp16 does not underflow. The gradient of `hidden` is this
-    tensor rank's part; the caller sums it over the ranks.
+    tensor rank's part; the caller sums it over the ranks. With `z_loss_coefficient` the gradients are those of the loss with
+    coefficient * log(Z)^2 added at each position, and the result is the loss without it.
     """
 
     @staticmethod
@@ -119,6 +129,7 @@ class HeadWithLoss(torch.autograd.Function):
         labels_P: torch.Tensor,
         weights_P: torch.Tensor,
         shard: VocabShard,
+        z_loss_coefficient: float,
     ) -> torch.Tensor:
         """Return the weighted sum, an fp32 scalar that is the same on every tensor rank; keep the gradients that are needed."""
         needs_hidden, needs_weight, *_ = ctx.needs_input_grad
@@ -135,7 +146,8 @@ class HeadWithLoss(torch.autograd.Function):
             for begin in range(begin_of_sum, min(begin_of_sum + step * CHUNKS_OF_A_SUM, end), step):
                 rows = slice(begin, begin + step)
                 logits_RV = F.linear(hidden[rows], weight)
-                losses_P[rows] = score_chunk(logits_RV, labels_P[rows], shard, None if factors_P is None else factors_P[rows])
+                factors_R = None if factors_P is None else factors_P[rows]
+                losses_P[rows] = score_chunk(logits_RV, labels_P[rows], shard, factors_R, z_loss_coefficient)
                 if hidden_gradient is not None:
                     torch.mm(logits_RV, weight, out=hidden_gradient[rows])
                 if needs_weight:
@@ -147,12 +159,12 @@ class HeadWithLoss(torch.autograd.Function):
         return (losses_P * weights_P).sum()
 
     @staticmethod
-    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None, None]:
         greatest, *gradients = ctx.saved_tensors
         hidden, weight = (
             None if gradient is None else multiply_in_place(gradient, upstream * greatest).to(ctx.dtype) for gradient in gradients
         )
-        return hidden, weight, None, None, None
+        return hidden, weight, None, None, None, None
 
 
 def multiply_in_place(matrix: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
@@ -164,11 +176,13 @@ def multiply_in_place(matrix: torch.Tensor, factor: torch.Tensor) -> torch.Tenso
 
 @dataclass(frozen=True)
 class WeightedLoss:
-    """The training loss: the weighted sum of the tokens' losses, with fp32 weights (see `training.token_weights`)."""
+    """The training loss: the weighted sum of the tokens' losses, with fp32 weights (see `training.token_weights`). For
+    `z_loss_coefficient` see HeadWithLoss."""
 
     shard: VocabShard
+    z_loss_coefficient: float = 0.0
 
     def __call__(self, head_input: HeadInput, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         hidden_BSH, weight_VH = head_input
-        labels_BS, weights_BS = labels
-        return HeadWithLoss.apply(hidden_BSH.flatten(0, 1), weight_VH, labels_BS.reshape(-1), weights_BS.reshape(-1), self.shard)
+        labels_P, weights_P = (tensor_BS.reshape(-1) for tensor_BS in labels)
+        return HeadWithLoss.apply(hidden_BSH.flatten(0, 1), weight_VH, labels_P, weights_P, self.shard, self.z_loss_coefficient)

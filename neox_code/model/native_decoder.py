@@ -221,7 +221,10 @@ def is_readable(linear: nn.Module) -> bool:
 
 
 def build_decoder(layers: nn.ModuleDict) -> NativeDecoder | None:
-    """Return the decoder of a model on the CPU, or None if there is no compiler, or no kernel for the weights' format."""
+    """Return the decoder of a model on the CPU, or None without a compiler, or without code for the weights' format or a part."""
+    blocks = [module for module in layers.modules() if isinstance(module, TransformerBlock)]
+    if any(block.embedding_skip is not None or block.attention.value_residual is not None for block in blocks):
+        return None
     linears = [module for module in layers.modules() if isinstance(module, PlainLinear | PackedLinear | QuantizedLinear)]
     if not all(map(is_readable, linears)) or next(layers.parameters()).device.type != "cpu":
         return None

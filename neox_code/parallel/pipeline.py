@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import deepspeed
 from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
@@ -71,13 +71,38 @@ class SeededTiedSpec(TiedLayerSpec):
         return self.entry.build()
 
 
+class StageInterface(Protocol):
+    """Interface of what stages send to each other; model.form.StageJoint implements it."""
+
+    def join(self, state: Any) -> Any:
+        """Return what a stage sends, with one tensor that has gradients, from what its last layer returned."""
+        ...
+
+    def split(self, state: Any) -> Any:
+        """Return what the next stage's first layer receives; the inverse of `join`."""
+        ...
+
+
+class JoinedPipeline(PipelineModule):
+    """A stage whose layers pass several tensors with gradients. DeepSpeed's engine would run one backward pass for each of them."""
+
+    def __init__(self, joint: StageInterface, **keywords: Any):
+        super().__init__(**keywords)
+        self.joint = joint
+
+    def forward(self, forward_input: Any) -> Any:
+        output = super().forward(forward_input if self.stage_id == 0 else self.joint.split(forward_input))
+        return output if self.stage_id == self.num_stages - 1 else self.joint.join(output)
+
+
 def build_pipeline(
-    layers: Sequence[LayerEntry], loss: Callable, parallelism: ParallelismConfig, grid: ParallelGrid
+    layers: Sequence[LayerEntry], loss: Callable, parallelism: ParallelismConfig, grid: ParallelGrid, joint: StageInterface
 ) -> PipelineModule:
     """Return this rank's stage of the pipeline; `loss(outputs, labels)` runs on the last stage."""
     topology = PipeModelDataParallelTopology(num_pp=grid.pipeline_size, num_mp=grid.tensor_size, num_dp=grid.data_size)
     with redirect_stdout(io.StringIO()) as printed:
-        module = PipelineModule(
+        module = JoinedPipeline(
+            joint,
             layers=[make_spec(entry) for entry in layers],
             loss_fn=loss,
             topology=topology,

@@ -194,9 +194,18 @@ def compute_stage_activations(model: ModelConfig, layout: Layout, stage: int, pa
         kept += divide_rounding_up(model.num_attention_heads, layout.tensor_size) * model.sample_length**2 * size
     if stage == 0 and model.hidden_dropout:
         kept += held * model.hidden_size * tokens
+    if stage == 0 and model.token_smear:
+        kept += held * model.hidden_size * size * tokens
+    kept += held * compute_passed_width(model, layout.tensor_size, parts) * size * tokens
     if stage == layout.pipeline_size - 1:
         kept += compute_head_activations(model, layout.tensor_size, padded_vocab_size, tokens)
     return kept
+
+
+def compute_passed_width(model: ModelConfig, tensor_size: int, parts: int) -> int:
+    """Return the values per token that all blocks of a stage receive besides the hidden state: see model.form.LayerState."""
+    embedded = divide_rounding_up(model.hidden_size, parts) if model.embedding_skip else 0
+    return embedded + (divide_rounding_up(model.kv_heads * model.head_dim, tensor_size) if model.value_residual else 0)
 
 
 def count_held_micro_batches(layout: Layout, stage: int) -> int:
@@ -208,16 +217,17 @@ def compute_block_activations(model: ModelConfig, tensor_size: int, parts: int =
     """Return the bytes per token that one block saves for the backward pass: Korthikanti et al.'s 34 h. Scores are recomputed.
 
     Every tensor-parallel rank holds these tensors whole, or with `sequence_parallel` one of the `parts`: inputs and outputs of the
-    norms, and dropout masks (1 byte each). A rank holds only its part of the others: the fused projection, a second copy of queries
-    and keys (with rotary positions or qk_norm), the result of attention with one fp32 sum per head, and the inner tensors of the
-    feed-forward layer.
+    norms, dropout masks (1 byte each), and with `embedding_skip` the input before it is mixed. A rank holds only its part of the
+    others: the fused projection, a second copy of queries and keys (with rotary positions or qk_norm) and of values (with
+    `value_residual`), the result of attention with one fp32 sum per head, and the inner tensors of the feed-forward layer.
     """
     size, hidden = BYTES[model.precision], model.hidden_size
     masks = 2 * hidden if model.hidden_dropout else 0
-    inputs = 1 if model.gpt_j_residual else 2
+    inputs = (1 if model.gpt_j_residual else 2) + model.embedding_skip
     whole = (inputs + 2) * hidden * size + masks
     has_copies = model.pos_emb == "rotary" or model.qk_norm
     copies = (model.num_attention_heads + model.kv_heads) * model.head_dim if has_copies else 0
+    copies += model.kv_heads * model.head_dim if model.value_residual else 0
     attention = (compute_projection_width(model) + copies + model.attention_width) * size + 4 * model.num_attention_heads
     feed_forward = KEPT_WIDTHS.get(model.activation, 4 if model.is_gated else 2) * model.feed_forward_size * size
     return divide_rounding_up(whole, parts) + divide_rounding_up(attention + feed_forward, tensor_size)

@@ -26,6 +26,7 @@ from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 from neox_code.logs import get_logger
+from neox_code.model.form import StageJoint
 from neox_code.model.gpt import GPT, Layer
 from neox_code.model.loss import HeadInput, WeightedLoss
 from neox_code.parallel.grid import ParallelGrid
@@ -86,7 +87,7 @@ def build_module(layers: Sequence[Layer], loss: WeightedLoss, config: NeoXConfig
         return PlainModel(layers, loss, config.parallelism.checkpoint_activations)
     prepare_deepspeed(grid)
     if config.parallelism.pipe_parallel_size:
-        return build_pipeline(layers, loss, config.parallelism, grid)
+        return build_pipeline(layers, loss, config.parallelism, grid, StageJoint.from_model(config.model, grid))
     return PlainModel(layers, loss, config.parallelism.recomputes_blocks)
 
 

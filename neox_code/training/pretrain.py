@@ -53,7 +53,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
         form = make_training_form(model, config.parallelism, tokenizer.eod_id)
         fills = not config.adapter.keeps_base  # else the base is loaded
         layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed, fills, form)
-        loss = WeightedLoss(make_vocab_shard(checkpoints.scored_rows, padded, grid))
+        loss = WeightedLoss(make_vocab_shard(checkpoints.scored_rows, padded, grid), model.z_loss_coefficient)
         module = build_module(layers, loss, config, grid)
         prepare_adapters(module, config, tokenizer.vocab_size, grid)
         optimizer = build_optimizer(config.optimizer, module.named_parameters(), model, grid)

@@ -40,6 +40,7 @@ def build_gpt(model: ModelConfig, rows: int = ROWS) -> GPT:
         ({"use_bias_in_mlp": False}, r"has mlp\.dense_4h_to_h\.bias, which contradicts use_bias_in_mlp \(False\)"),
         ({"norm": "rmsnorm"}, r"has input_layernorm\.weight, which contradicts norm \(rmsnorm\)"),
         ({"no_weight_tying": False}, r"has final_linear\.weight, which contradicts no_weight_tying \(False\)"),
+        ({"token_smear": True}, r"has no smear, which contradicts token_smear \(True\)"),
         ({"qk_norm": True}, r"has no attention\.k_norm\.scale, which contradicts qk_norm \(True\)"),
         ({"num_layers": 3}, r"has 2 blocks, and num_layers is 3"),
         ({"num_layers": 10**9}, r"has 2 blocks, and num_layers is 1000000000"),

@@ -25,7 +25,14 @@ from neox_code.training.pretrain import pretrain
 from neox_code.training.state import TrainingState
 from neox_code.training.trackers import read_metrics
 
-GROUPED: dict[str, Any] = {"num_kv_heads": 2, "activation": "swiglu", "mlp_multiple_of": 4, "norm": "rmsnorm", "qk_norm": True}
+RESIDUALS = {"token_smear": True, "embedding_skip": True, "value_residual": True}
+GROUPED: dict[str, Any] = {
+    "num_kv_heads": 2,
+    "activation": "swiglu",
+    "mlp_multiple_of": 4,
+    "norm": "rmsnorm",
+    "qk_norm": True,
+} | RESIDUALS
 BF16: dict[str, Any] = {"precision": "bfloat16"}
 ZERO_2: dict[str, Any] = {"zero_optimization": {"stage": 2}}
 PLAIN: dict[str, Any] = {"pipe_parallel_size": 0}

@@ -37,13 +37,14 @@ PADDED = 256
         {"expansion_factor": 3.0},
         *({"activation": name} for name in ("geglu", "swiglu", "reglu", "bilinear", "glu", "swish")),
         {"activation": "swiglu", "use_bias_in_mlp": False, "intermediate_size": 192, "mlp_multiple_of": 32},
+        {"token_smear": True, "embedding_skip": True, "value_residual": True},
     ],
 )
 def test_the_counts_are_those_of_the_built_model(keys):
     model = ModelConfig(**(SHAPE | keys))
     built = GPT(build_layers(model, 250, PADDED, single_process_grid(), torch.float32))
     assert count_parameters(model, PADDED) == sum(parameter.numel() for parameter in built.parameters())
-    block = dict(built.sequential["2"].named_parameters())
+    block = dict(built.sequential["3"].named_parameters())
     divided = sum(value.numel() for name, value in block.items() if get_sharding(name).dim is not None)
     assert (count_block_parameters(model).divided, count_block_parameters(model).total) == (
         divided,

@@ -23,7 +23,7 @@ from neox_code.commands.convert import main
 from neox_code.config.data import DataConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.tokenizer_files import write_tokenizer
-from neox_code.errors import CheckpointError
+from neox_code.errors import CheckpointError, ConfigError
 from neox_code.model.gpt import DTYPES, GPT, build_layers
 from neox_code.model.sharding import get_sharding
 from neox_code.parallel.grid import single_process_grid
@@ -61,7 +61,7 @@ def write_random_checkpoint(config: NeoXConfig, save: Path) -> GPT:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     folder = save / make_step_name(3)
     write_layer_files(folder, ((name, weight.detach()) for name, weight in gpt.named_parameters()), model, VOCAB)
-    write_companion_files(folder, read_companion_files(config))
+    write_companion_files(folder, read_companion_files(config, VOCAB))
     get_latest_path(save).write_text(folder.name)
     return gpt
 
@@ -101,6 +101,20 @@ def read_content(path: Path) -> dict[str, torch.Tensor]:
         else:
             found |= {file.name: torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)}
     return found
+
+
+def test_keys_that_other_formats_lack_are_named_before_anything_is_written(job, tmp_path):
+    keys = {"token_smear": True, "value_residual": True}
+    config = NeoXConfig.load([job(**LLAMA, **keys)])
+    write_random_checkpoint(config, tmp_path / "model")
+    for form in ("huggingface", "gguf", "neox"):
+        with pytest.raises(ConfigError, match=r"^token_smear \(true, .*:\d+\), value_residual \(true, .*: GPT-NeoX, Hugging Face"):
+            main([str(tmp_path / "model"), str(tmp_path / form), "--to", form])
+    with pytest.raises(CheckpointError, match="holds no optimizer state"):
+        main([str(tmp_path / "model"), str(tmp_path / "universal"), "--to", "universal"])
+    assert not {path.name for path in tmp_path.iterdir()} & {"huggingface", "gguf", "neox", "universal"}
+    with pytest.raises(ConfigError, match=r"token_smear \(true, .*where it has False.*remove save_huggingface"):
+        NeoXConfig.load([job(**LLAMA, **keys, save_huggingface=True)])
 
 
 NEOX_LAYOUTS = {f"neox {tensor} x {pipeline}": (tensor, pipeline) for tensor, pipeline in ((2, 2), (4, 1), (2, 0))}

@@ -22,6 +22,7 @@ PROMPTS = [
     torch.randint(0, VOCAB_SIZE, (length,), generator=torch.Generator().manual_seed(row)).tolist()
     for row, length in enumerate(LENGTHS)
 ]
+RESIDUALS = {"token_smear": True, "embedding_skip": True, "value_residual": True}
 GREEDY, WARM = SamplingSettings(), SamplingSettings(temperature=0.9, top_k=40, top_p=0.95)
 
 
@@ -60,14 +61,14 @@ def complete(loaded, prompts=PROMPTS, first=0, maximum_rows=8, recompute=False, 
 
 @pytest.fixture
 def loaded(model_config, build_gpt) -> LoadedModel:
-    model = model_config()
+    model = model_config(**RESIDUALS)
     return make_loaded(build_gpt(model), model)
 
 
-@pytest.mark.parametrize("pos_emb", ["rotary", "learned", "alibi"])
+@pytest.mark.parametrize("keys", [{"pos_emb": "rotary"}, {"pos_emb": "learned"}, {"pos_emb": "alibi"}, RESIDUALS], ids=str)
 @pytest.mark.parametrize("sampling", [GREEDY, WARM])
-def test_a_ragged_batch_equals_recomputation_and_each_prompt_alone(model_config, build_gpt, pos_emb, sampling, monkeypatch):
-    model = model_config(pos_emb=pos_emb)
+def test_a_ragged_batch_equals_recomputation_and_each_prompt_alone(model_config, build_gpt, keys, sampling, monkeypatch):
+    model = model_config(**keys)
     loaded = make_loaded(build_gpt(model), model)
     found = complete(loaded, sampling=sampling)
     assert found == complete(loaded, sampling=sampling, recompute=True)
@@ -79,12 +80,14 @@ def test_a_ragged_batch_equals_recomputation_and_each_prompt_alone(model_config,
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("sampling, in_8bit", [(GREEDY, False), (WARM, False), (GREEDY, True)])
-def test_bf16_rows_have_the_same_tokens_alone_and_in_any_batch(model_config, build_gpt, sampling, in_8bit, compiled, monkeypatch):
+@pytest.mark.parametrize("sampling, in_8bit, keys", [(GREEDY, False, {}), (WARM, False, RESIDUALS), (GREEDY, True, RESIDUALS)])
+def test_bf16_rows_have_the_same_tokens_alone_and_in_any_batch(
+    model_config, build_gpt, sampling, in_8bit, keys, compiled, monkeypatch
+):
     """Exactly: a pass computes each row by itself, and packed matrices give a row the same bits beside any other."""
     if not compiled:
         monkeypatch.setattr("neox_code.generation.loading.build_decoder", lambda layers: None)
-    model = model_config(hidden_size=128, num_layers=3)
+    model = model_config(hidden_size=128, num_layers=3, **keys)
     gpt = prepare_for_inference(build_gpt(model).bfloat16(), torch.device("cpu"), in_8bit)
     loaded = make_loaded(gpt, model, torch.bfloat16)
     prompts = PROMPTS * 3

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from generation.test_engine import GREEDY, make_loaded
+from generation.test_engine import GREEDY, RESIDUALS, make_loaded
 from torch.nn import functional as F
 
 from neox_code.generation import engine as engine_module
@@ -26,7 +26,7 @@ def read_bytes(module) -> torch.Tensor:
 @pytest.fixture
 def trained(build_gpt, model_config):
     """A model of bytes that has read one module of the package."""
-    model = model_config(hidden_size=128, num_layers=2, max_position_embeddings=CONTEXT)
+    model = model_config(hidden_size=128, num_layers=2, max_position_embeddings=CONTEXT, **RESIDUALS)
     gpt, code = build_gpt(model), read_bytes(engine_module)
     optimizer, generator = torch.optim.Adam(gpt.parameters(), lr=3e-3), torch.Generator().manual_seed(0)
     for _ in range(80):

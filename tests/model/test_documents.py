@@ -23,6 +23,7 @@ POSITIONS = {
     "sinusoidal in groups": {"pos_emb": "sinusoidal", "num_kv_heads": 2},
     "alibi": {"pos_emb": "alibi"},
     "alibi in groups": {"pos_emb": "alibi", "num_kv_heads": 2},
+    "all residuals": {"pos_emb": "rotary", "token_smear": True, "embedding_skip": True, "value_residual": True},
 }
 
 
@@ -39,6 +40,9 @@ def build(model: ModelConfig, dtype: torch.dtype, eod_id: int | None) -> GPT:
     with torch.no_grad():
         for parameter in gpt.parameters():
             parameter.mul_(3)  # attention's scores are not nearly equal
+        for name, parameter in gpt.named_parameters():
+            if name.endswith(("smear", "embedding_skip")):
+                parameter.fill_(0.5)
     return gpt
 
 

@@ -21,6 +21,7 @@ LLAMA = {
     "init_method": "xavier_normal",
 }
 QWEN3 = LLAMA | {"kv_channels": 24, "qk_norm": True, "rms_norm_epsilon": 1e-6}
+RESIDUALS = {"token_smear": True, "embedding_skip": True, "value_residual": True, "z_loss_coefficient": 0.1}
 BLOOM = {"pos_emb": "alibi", "no_weight_tying": False, "bias_gelu_fusion": True, "gpt_j_residual": True}
 
 
@@ -44,14 +45,30 @@ def short_documents(job_folder, tmp_path) -> str:
         (LLAMA, {"checkpoint_activations": True}),
         (QWEN3 | DOCUMENTS, {"checkpoint_activations": True, "checkpoint_granularity": "attention", "sequence_parallel": True}),
         (BLOOM | DOCUMENTS, {"checkpoint_activations": True, "sequence_parallel": True}),
+        (QWEN3 | RESIDUALS | DOCUMENTS | {"num_layers": 3}, {"checkpoint_activations": True, "sequence_parallel": True}),
     ],
-    ids=["llama", "qwen3 with documents", "bloom with documents"],
+    ids=["llama", "qwen3 with documents", "bloom with documents", "residuals with documents"],
 )
 def test_four_ranks_train_to_the_losses_of_one_process(job, short_documents, tmp_path, keys, layout):
     keys = keys | {"data_path": short_documents}
     alone = losses_of(1, job(**keys, pipe_parallel_size=0), tmp_path / "alone")
     four = losses_of(4, job(**keys, **layout, pipe_parallel_size=2, model_parallel_size=2), tmp_path / "four")
     assert four == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_model_with_all_residuals_resumes_to_the_bit_and_in_other_layouts(job, tmp_path):
+    """With a tied head, whose stage has the embedding's other parameters too."""
+    keys = RESIDUALS | {"no_weight_tying": False, "pipe_parallel_size": 0, "num_layers": 3}
+    whole = losses_of(1, job(**keys), tmp_path / "whole")
+    losses_of(1, job(**keys), tmp_path / "two", exit_interval=3)
+    for number, layout in enumerate(({"pipe_parallel_size": 2, "model_parallel_size": 2}, {"pipe_parallel_size": 3})):
+        moved = losses_of(4 - number, job(**keys | layout), tmp_path / f"moved {number}", load=str(tmp_path / "two"))
+        assert moved == pytest.approx(whole[3:], abs=1e-5)
+    assert losses_of(1, job(**keys), tmp_path / "two") == whole
+    stored = torch.load(tmp_path / "two" / make_step_name(6) / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    assert stored["sequential.0.smear"].abs().max() > 0.001
+    assert (stored["sequential.4.embedding_skip"] - torch.tensor([1.0, 0.0])).abs().min() > 0.001
+    assert (stored["sequential.4.attention.value_residual"] - 0.5).abs().min() > 0.001
 
 
 def read_head_norms(folder: Path, name: str) -> list[torch.Tensor]:

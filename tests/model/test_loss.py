@@ -28,14 +28,17 @@ def compute_plainly(hidden, weight, labels, rows=100):
     ).view(labels.shape)
 
 
+@pytest.mark.parametrize("z_loss", [0.0, 0.1])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_loss_and_gradients_equal_those_of_torch_over_the_real_vocabulary(dtype, tolerance):
+def test_loss_and_gradients_equal_those_of_torch_over_the_real_vocabulary(dtype, tolerance, z_loss):
+    """With z-loss the gradients are those of the sum, and the loss is the cross entropy alone."""
     hidden, weight, labels, weights = make_case(dtype)
-    loss = WeightedLoss(SHARD)((hidden, weight), (labels, weights))
+    loss = WeightedLoss(SHARD, z_loss)((hidden, weight), (labels, weights))
     (3 * loss).backward()
     plain = [tensor.detach().float().requires_grad_() for tensor in (hidden, weight)]
     expected = (compute_plainly(*plain, labels) * weights).sum()
-    (3 * expected).backward()
+    log_totals = F.linear(*plain)[..., :100].logsumexp(-1)
+    (3 * (expected + z_loss * (log_totals.square() * weights).sum())).backward()
     torch.testing.assert_close(loss, expected, atol=0, rtol=tolerance / 10)
     for ours, theirs in zip((hidden, weight), plain, strict=True):
         assert ours.grad.dtype == dtype

@@ -51,12 +51,16 @@ VARIANTS = {
         "use_bias_in_mlp": False,
     },
 }
+RESIDUALS = {"token_smear": True, "embedding_skip": True, "value_residual": True}
 VARIANTS |= {
     "qwen3": VARIANTS["llama"] | {"kv_channels": 24, "qk_norm": True, "rms_norm_epsilon": 1e-6},
     "qwen3 with keys and values of each head": {"pos_emb": "rotary", "kv_channels": 8, "qk_norm": True},
     "wide heads in a stream that they do not divide": {"hidden_size": 66, "kv_channels": 32, "pos_emb": "alibi"},
     "norms of queries and keys alone": {"qk_norm": True, "num_kv_heads": 2},
+    "token before": {"token_smear": True, "pos_emb": "learned"},
+    "all residuals": RESIDUALS | {"gpt_j_residual": True, "pos_emb": "rotary", "num_layers": 3},
 }
+VARIANTS["all residuals with qwen3"] = RESIDUALS | VARIANTS["qwen3"] | {"num_layers": 3}
 variants = pytest.mark.parametrize("name", VARIANTS)
 
 
@@ -68,9 +72,18 @@ def make_tokens(length: int = 40) -> torch.Tensor:
     return torch.randint(0, VOCAB_SIZE, (2, length), generator=torch.Generator().manual_seed(3))
 
 
+def change_factors(gpt: GPT) -> GPT:
+    """Change the learned factors, whose initial values turn token_smear and embedding_skip off."""
+    with torch.no_grad():
+        for name, parameter in gpt.named_parameters():
+            if name.endswith(("smear", "embedding_skip", "value_residual")):
+                parameter.add_(torch.linspace(-0.4, 0.7, len(parameter)))
+    return gpt
+
+
 def compute_logits_and_gradients(name: str, grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return this rank's part of the logits and the gradients of its parameters, for the initial weights."""
-    gpt = GPT(build_layers(make_variant(name), VOCAB_SIZE, PADDED, grid, torch.float32))
+    gpt = change_factors(GPT(build_layers(make_variant(name), VOCAB_SIZE, PADDED, grid, torch.float32)))
     logits = gpt(make_tokens())
     (logits.square().sum() / 20_000).backward()
     return logits.detach(), {name: parameter.grad for name, parameter in gpt.named_parameters()}
@@ -79,7 +92,15 @@ def compute_logits_and_gradients(name: str, grid: ParallelGrid) -> tuple[torch.T
 Values = tuple[torch.Tensor, dict[str, torch.Tensor]]
 """Logits or a loss, and gradients by the names of the parameters."""
 
-SEQUENCE_PARALLEL = ("rotary", "learned with rmsnorm", "parallel residual without biases", "alibi", "llama", "qwen3")
+SEQUENCE_PARALLEL = (
+    "rotary",
+    "learned with rmsnorm",
+    "parallel residual without biases",
+    "alibi",
+    "llama",
+    "qwen3",
+    "all residuals",
+)
 TRAINING = {"reset_position_ids": True, "reset_attention_mask": True}
 DROPOUT = {"hidden_dropout": 0.2, "attention_dropout": 0.1}
 
@@ -89,10 +110,12 @@ def compute_loss_and_gradients(name: str, grid: ParallelGrid, **keys: float) -> 
     model = make_variant(name)
     model = dataclasses.replace(model, no_weight_tying=model.pos_emb != "learned", **TRAINING, **keys)
     form = ModelForm(has_loss=True, eod_id=5)
-    gpt = GPT(build_layers(model, VOCAB_SIZE, PADDED, grid, torch.float32, form=form))
+    gpt = change_factors(GPT(build_layers(model, VOCAB_SIZE, PADDED, grid, torch.float32, form=form)))
     tokens = make_tokens().index_fill(1, torch.tensor([0, 11, 30]), 5)
     torch.manual_seed(9)
-    loss = WeightedLoss(make_vocab_shard(VOCAB_SIZE, PADDED, grid))(gpt(tokens), (tokens.roll(-1, 1), torch.rand(tokens.shape)))
+    loss = WeightedLoss(make_vocab_shard(VOCAB_SIZE, PADDED, grid), 0.1)(
+        gpt(tokens), (tokens.roll(-1, 1), torch.rand(tokens.shape))
+    )
     loss.backward()
     return loss.detach(), {name: parameter.grad for name, parameter in gpt.named_parameters()}
 
@@ -230,6 +253,24 @@ def test_reading_with_caches_equals_reading_at_once(build_gpt, name):
             for row, part in enumerate(logits_1SV[0].split(pair)):
                 found[row].append(part)
         torch.testing.assert_close(torch.stack([torch.cat(parts) for parts in found]), gpt(text), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["token before", "all residuals", "all residuals with qwen3"])
+def test_a_token_changes_the_logits_of_its_position_and_later_ones_only(build_gpt, name):
+    gpt, text = build_gpt(make_variant(name)), make_tokens()
+    changed = text.clone()
+    changed[:, 17:] = text[:, 17:].flip(1)
+    with torch.no_grad():
+        difference = (gpt(text) - gpt(changed)).abs()
+    assert difference[:, :17].max() == 0 < difference[:, 17:19].amax(-1).min()
+
+
+def test_the_token_before_is_added_by_the_plain_formula(build_gpt):
+    gpt, text = build_gpt(make_variant("token before")), make_tokens()
+    embedding = gpt.sequential["0"]
+    vectors, positions = embedding.word_embeddings.weight[text], embedding.position_embeddings.weight[: text.shape[1]]
+    expected = vectors + torch.cat([torch.zeros(2, 1, 64), vectors[:, :-1]], 1) * embedding.smear + positions
+    torch.testing.assert_close(embedding(text), expected, atol=1e-6, rtol=0)
 
 
 @variants

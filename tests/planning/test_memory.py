@@ -12,6 +12,7 @@ from neox_code.config.model_size import count_parameters
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 from neox_code.model.block import TransformerBlock
+from neox_code.model.form import LayerState, unpack_state
 from neox_code.model.loss import count_rows_at_once
 from neox_code.parallel.grid import single_process_grid
 from neox_code.planning.memory import (
@@ -32,9 +33,12 @@ PADDED = 512
 
 def measure_saved_bytes(model: ModelConfig, sequence: int, batch: int) -> int:
     """Return the bytes that a block's forward pass saves for its backward pass, without parameters and tables."""
-    block = TransformerBlock(model, 0, single_process_grid(), torch.float32).train()
+    block = TransformerBlock(model, 1, single_process_grid(), torch.float32).train()
     hidden = torch.randn(batch, sequence, model.hidden_size, requires_grad=True)
-    own = {parameter.untyped_storage().data_ptr() for parameter in block.parameters()}
+    embedded = torch.randn_like(hidden) if model.embedding_skip else None
+    values = torch.randn(batch, sequence, model.kv_heads, model.head_dim) if model.value_residual else None
+    passed = [tensor for tensor in (embedded, values) if tensor is not None]
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*block.parameters(), *passed)}
     kept = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -44,7 +48,7 @@ def measure_saved_bytes(model: ModelConfig, sequence: int, batch: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = block(hidden)
+        result = unpack_state(block(LayerState(hidden, None, embedded, values).pack())).hidden_BSH
     assert result.grad_fn is not None
     return sum(storage.nbytes() for storage in kept.values())
 
@@ -67,6 +71,7 @@ def test_a_model_that_is_larger_than_the_memory_is_refused_with_its_keys():
         {"activation": "swiglu"},
         {"activation": "reglu"},
         {"activation": "bilinear", "use_bias_in_mlp": False},
+        {"pos_emb": "rotary", "num_kv_heads": 2, "embedding_skip": True, "value_residual": True},
     ],
 )
 def test_a_block_saves_as_many_bytes_as_computed(keys, monkeypatch):
