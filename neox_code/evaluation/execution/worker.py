@@ -11,6 +11,7 @@ new native modules and handmade bytecode. What it cannot exclude is a program th
 write into its own memory.
 """
 
+import _sitebuiltins
 import builtins
 import contextlib
 import gc
@@ -20,7 +21,6 @@ import marshal
 import os
 import posixpath
 import re
-import secrets
 import sys
 import types
 from collections.abc import Callable
@@ -176,7 +176,7 @@ def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> 
             return finished, f"compile error: {finished.exceeded or output}"
         for path in sandbox.folder.glob(posixpath.join(request["folder"], language.executables)):
             sandbox.make_executable(str(path))
-    secret = secrets.token_hex(16)
+    secret = os.urandom(16).hex()
     if language.harness:
         run.append(secret)
     finished = sandbox.run(execute(locate(run), environment, request["folder"]), limits, request["stdin"].encode())
@@ -248,15 +248,15 @@ def check(request: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
     }
 
 
-def list_python_folders() -> list[str]:
-    """Return where Python finds the standard library and installed packages; the folders of editable installs are left out."""
-    names = ("site-packages", "dist-packages")
-    return [sys.prefix, sys.base_prefix, *(path for path in sys.path if any(name in path for name in names))]
+def main(cache: str, languages: list[str], modules: list[str], folders: list[str]) -> None:
+    """Answer requests until standard input ends. `modules` are imported before, if they are installed.
 
-
-def main(cache: str, languages: list[str], modules: list[str]) -> None:
-    """Answer requests until standard input ends. `modules` are imported before, if they are installed."""
-    readable = [*SYSTEM, *map(str, Path("/etc").glob("java-*")), *list_python_folders()]
+    `folders` are Python's prefix, its base prefix and the folders of installed packages.
+    """
+    sys.prefix, sys.base_prefix, *packages = folders
+    sys.path += [path for path in packages if path not in sys.path]
+    builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "Ctrl-D")
+    readable = [*SYSTEM, *map(str, Path("/etc").glob("java-*")), *folders]
     for language in languages:
         for program in LANGUAGES[language].programs:
             readable += list_readable_folders(find_program(program) or "/usr/bin/none")
