@@ -56,6 +56,7 @@ struct Linear {
 struct Layer {
     const float *norm, *norm_bias, *second_norm, *second_norm_bias, *query_norm, *key_norm;  // biases, query_norm, key_norm: or null
     const float* slopes;  // of ALiBi for each head, or null
+    const float *embedding_skip, *value_residual;  // two factors each, or null
     Linear query_key_value, dense, up, down;
 };
 
@@ -605,8 +606,13 @@ struct Attention {
         rotate(model, position, head);
     }
 
-    void store_key_and_value(const Token& token, float* fused, int64_t group) const {
+    // `first` is the group's value of the first layer, which this layer sets or reads.
+    void store_key_and_value(const Token& token, float* fused, float* first, int64_t group) const {
         prepare(fused + key(group), layer.key_norm, token.position);
+        float* own = fused + value(group);
+        if (layer_index == 0) std::copy(own, own + model.head_dim, first);
+        if (const float* factors = layer.value_residual)
+            for (int64_t d = 0; d < model.head_dim; d++) own[d] = factors[0] * own[d] + factors[1] * first[d];
         copy_head(cached(token, 0, group) + token.position * model.head_dim, fused + key(group), model.head_dim);
         copy_head(cached(token, 1, group) + token.position * model.head_dim, fused + value(group), model.head_dim);
     }
@@ -672,8 +678,10 @@ struct Pass {
     int64_t context_width = pad(model.heads * model.head_dim), up_width = pad(model.inner * (1 + model.is_gated));
     std::vector<float> fused = std::vector<float>(count * fused_width), context = std::vector<float>(count * context_width);
     std::vector<float> inner = std::vector<float>(count * up_width);
+    std::vector<float> embedded = std::vector<float>(hidden, hidden + count * width);
+    std::vector<float> first_values = std::vector<float>(count * model.groups * model.head_dim);  // of the first layer
 
-    int64_t count_sections() const { return model.num_layers * (6 + model.is_gated) + 1; }
+    int64_t count_sections() const { return model.num_layers * (6 + model.is_gated + (model.layers->embedding_skip != nullptr)) + 1; }
 
     void read_normalized(Input& x, const float* weight, const float* bias) const {
         float* to = x.resize(count, model.hidden);
@@ -719,7 +727,7 @@ struct Pass {
         const Attention<T> attention{model, layer, index};
         worker.share(count * model.groups, [&](int64_t item) {
             int64_t token = item / model.groups, group = item % model.groups;
-            attention.store_key_and_value(tokens[token], &fused[token * fused_width], group);
+            attention.store_key_and_value(tokens[token], &fused[token * fused_width], &first_values[item * model.head_dim], group);
         });
         worker.share(count * model.heads, [&](int64_t item) {
             int64_t token = item / model.heads, head = item % model.heads;
@@ -734,6 +742,10 @@ struct Pass {
         std::vector<float> scores;
         for (int64_t index = 0; index < model.num_layers; index++) {
             const Layer& layer = model.layers[index];
+            if (const float* factors = layer.embedding_skip)
+                worker.share(count, [&](int64_t token) {
+                    for (int64_t i = token * width; i < (token + 1) * width; i++) hidden[i] = factors[0] * hidden[i] + factors[1] * embedded[i];
+                });
             auto read = [&] { read_normalized(x, layer.norm, layer.norm_bias); };
             multiply(worker, layer.query_key_value, x, count, read, [&](int64_t token, int64_t output, const float* values) {
                 std::copy(values, values + UNIT, &fused[token * fused_width + output]);

@@ -58,6 +58,7 @@ class LayerWeights(ctypes.Structure):
 
     _fields_ = [
         *((name, Pointer) for name in ("norm", "norm_bias", "second_norm", "second_norm_bias", "query_norm", "key_norm", "slopes")),
+        *((name, Pointer) for name in ("embedding_skip", "value_residual")),
         *((name, Weights) for name in ("query_key_value", "dense", "up", "down")),
     ]
 
@@ -144,7 +145,8 @@ class NativeDecoder:
         slopes = None if attention.slopes is None else self.keep(torch.tensor(attention.slopes))
         linears = (attention.query_key_value, attention.dense, mlp.dense_h_to_4h, mlp.dense_4h_to_h)
         norms = [*self.convert_norm(block.input_layernorm), *self.convert_norm(block.post_attention_layernorm)]
-        return LayerWeights(*norms, *head_norms, slopes, *map(self.convert_linear, linears))
+        residuals = map(self.keep, (block.embedding_skip, attention.value_residual))
+        return LayerWeights(*norms, *head_norms, slopes, *residuals, *map(self.convert_linear, linears))
 
     def convert_model(self, blocks: Sequence[TransformerBlock], final_norm: FinalNorm) -> ModelWeights:
         """Return the structure of the whole model, which refers to `layers`."""
@@ -221,10 +223,7 @@ def is_readable(linear: nn.Module) -> bool:
 
 
 def build_decoder(layers: nn.ModuleDict) -> NativeDecoder | None:
-    """Return the decoder of a model on the CPU, or None without a compiler, or without code for the weights' format or a part."""
-    blocks = [module for module in layers.modules() if isinstance(module, TransformerBlock)]
-    if any(block.embedding_skip is not None or block.attention.value_residual is not None for block in blocks):
-        return None
+    """Return the decoder of a model on the CPU, or None if there is no compiler, or no kernel for the weights' format."""
     linears = [module for module in layers.modules() if isinstance(module, PlainLinear | PackedLinear | QuantizedLinear)]
     if not all(map(is_readable, linears)) or next(layers.parameters()).device.type != "cpu":
         return None
