@@ -149,7 +149,7 @@ def test_a_script_of_gpt_neox_is_refused_with_its_replacement(deepy, word, inste
     ended = deepy(word, "--input", "x")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"error: {word} is not a command of this program. {instead}")
-    names = "benchmark, convert, evaluate, finetune, generate, lsp, quickstart, report, serve, train"
+    names = "benchmark, branch, convert, evaluate, finetune, generate, lsp, quickstart, report, serve, train"
     assert ended.stderr.endswith(f" Choose among {names}.\n")
 
 

@@ -12,7 +12,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from sentencepiece import SentencePieceTrainer
 from tokenizers import normalizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPTNeoXConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    GPTNeoXConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from neox_code.checkpoint.layer_writer import write_layer_files
 from neox_code.checkpoint.layout import get_latest_path, make_step_name
@@ -21,6 +29,8 @@ from neox_code.checkpoint.save import write_companion_files
 from neox_code.checkpoint.weights import read_weights
 from neox_code.commands.convert import main
 from neox_code.config.data import DataConfig
+from neox_code.config.hugging_face import make_config
+from neox_code.config.model_size import count_parameters
 from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.tokenizer_files import write_tokenizer
 from neox_code.errors import CheckpointError, ConfigError
@@ -340,3 +350,14 @@ def test_a_tokenizer_with_other_ids_in_transformers_is_left_out_with_a_log_line(
         assert not list((tmp_path / "hf").iterdir())
         assert f"{section.tokenizer_type} would have other ids in transformers: no tokenizer is written" in caplog.text
         caplog.clear()
+
+
+@pytest.mark.parametrize(("name", "billions"), [("160M", 0.16), ("405M", 0.41), ("2-7B", 2.7)])
+def test_a_preset_has_the_parameters_of_transformers_qwen3(name, billions):
+    model = NeoXConfig.load([Path("configs") / f"modern-{name}.yml"]).model
+    values = make_config(model, 50_257)
+    with torch.device("meta"):
+        peer = Qwen3ForCausalLM(Qwen3Config(**values))
+    count = sum(value.numel() for value in peer.parameters())
+    assert values["model_type"] == "qwen3" and count == count_parameters(model, 50_257)
+    assert abs(count / 1e9 / billions - 1) < 0.03

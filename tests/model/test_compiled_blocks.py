@@ -34,6 +34,7 @@ DOCUMENTS = {"reset_position_ids": True, "reset_attention_mask": True}
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_blocks_of_every_configuration_compile_whole(path):
+    torch.compiler.reset()  # the number of compiled versions of a function is limited
     model = NeoXConfig.load([path], {} if "num_layers" in path.read_text() else SHAPE).model
     with seed_layer(1, 2):
         block = TransformerBlock(model, 1, single_process_grid(), torch.float32)
