@@ -70,7 +70,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("pack_rows", "long_rows", "bad_rows", "valid_share", "project_column"),
         *("row_format", "row_template", "prompt_column", "completion_column", "text_column", "messages_column"),
         *("weight_by_num_documents", "weighted_sampler_alpha", "language_weights", "language_alpha", "directory_alpha"),
-        "unseen_share",
+        *("unseen_share", "fim_rate", "fim_spm_rate", "fim_cut", "fim_syntax_rate"),
     ),
     NO_EFFECT: (
         *("init_method", "output_layer_init_method", "init_method_std"),

@@ -51,10 +51,9 @@ class VocabShard:
 def make_vocab_shard(scored_rows: int, padded_vocab_size: int, grid: ParallelGrid) -> VocabShard:
     """Return one rank's part of the vocabulary. Rows of the vocabulary from `scored_rows` on never enter the softmax.
 
-        >>> from neox_code.parallel.grid import ParallelGrid
-    from neox_code.parallel.native_kernels import is_native, replace_by_gradients, sum_exponentials, transpose
-        >>> make_vocab_shard(50257, 50432, ParallelGrid(tensor_size=2, rank=1))
-        VocabShard(first=25216, rows=25216, real_rows=25041, group=None)
+    >>> from neox_code.parallel.grid import ParallelGrid
+    >>> make_vocab_shard(50257, 50432, ParallelGrid(tensor_size=2, rank=1))
+    VocabShard(first=25216, rows=25216, real_rows=25041, group=None)
     """
     rows = padded_vocab_size // grid.tensor_size
     first = grid.tensor_rank * rows

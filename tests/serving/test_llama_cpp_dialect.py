@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from generation.test_infilling import cl100k
+from infilling_vocabularies import cl100k
 from scripted_checkpoint import COMPLETION, CONTEXT_LENGTH, KEYS
 
 from neox_code.config.model import ModelConfig

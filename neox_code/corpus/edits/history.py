@@ -28,7 +28,9 @@ try:
     from dulwich.object_store import DiskObjectStore
     from dulwich.objects import Commit
 except ModuleNotFoundError:
-    DiskObjectStore = None
+    has_dulwich = False
+else:
+    has_dulwich = True
 
 FIRST = "commit without a parent"
 MERGE = "merge"
@@ -68,7 +70,7 @@ def read_changes(repository: Path, wants: Callable[[str], str | None], limits: H
 
     `wants` returns the reason why a path is left out, or None. Raise UnreadableRepository if HEAD cannot be read.
     """
-    if DiskObjectStore is None:
+    if not has_dulwich:
         raise ConfigError("dulwich, which reads the history of repositories, is not installed. Run: pip install 'neox-code[edits]'")
     objects, head = find_head(repository)
     if (Path(objects.folder) / "info" / "alternates").exists():
@@ -147,9 +149,9 @@ def read_commit(
     for change in changes:
         if change.type != CHANGE_MODIFY:
             yield ADDED
-        elif any(stat.S_IFMT(side.mode) != stat.S_IFREG for side in (change.old, change.new)):
+        elif any(side is None or stat.S_IFMT(side.mode) != stat.S_IFREG for side in (change.old, change.new)):
             yield NOT_A_FILE
-        elif reason := wants(path := make_printable(change.new.path)):
+        elif reason := wants(path := make_printable(change.new.path if change.new else b"")):
             yield reason
         else:
             yield read_change(store, change, path, name, limits.file_bytes)
