@@ -7,6 +7,7 @@ rename, and the new name is on the disk before the function returns.
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -221,3 +222,9 @@ def folder_lock(
         finally:
             HELD_LOCKS.discard(file)
             file.truncate(0)
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

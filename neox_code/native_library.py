@@ -24,7 +24,10 @@ from neox_code.machine import read_cpuinfo
 
 log = get_logger(__name__)
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-pthread")
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+    *("-pthread", "-fopenmp"),
+)
 COMPILERS = ("g++", "clang++")
 COMPILE_SECONDS = 300
 

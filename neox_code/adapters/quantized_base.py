@@ -20,10 +20,8 @@ from neox_code.errors import ConfigError
 from neox_code.model.block import TransformerBlock
 from neox_code.parallel.collectives import SumOverRanks, all_reduce, sum_gradients
 from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.packed import quantize_rows
 from neox_code.parallel.plain_layers import PlainLinear
-
-SMALLEST = 1e-30
-"""Minimum of the largest absolute value of a row."""
 
 
 class FrozenProduct(torch.autograd.Function):
@@ -66,9 +64,9 @@ class QuantizedBase(nn.Module):
         greatest = wide.abs().amax(1, keepdim=True)
         if is_row_parallel:  # of the whole row, so that every layout rounds to the same weights
             greatest = all_reduce(greatest, self.group, ReduceOp.MAX)
-        scale = greatest.clamp_(min=SMALLEST) / 127
+        integers, scale = quantize_rows(wide, greatest)
         self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("weight", wide.div_(scale).round_().to(torch.int8), persistent=False)
+        self.register_buffer("weight", integers, persistent=False)
 
     def dequantize(self, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return the weight that the bits stand for."""

@@ -32,7 +32,7 @@ server completes and checks the keys by [schema.json](schema.json); `--dry-run` 
 | file | content |
 |---|---|
 | `small` `medium` `large` `XL` `2-7B` | a model's size and its training, as PolyCoder's |
-| `modern-160M` `modern-405M` `modern-2-7B` | today's form of three sizes, which `convert` writes as Qwen3 |
+| `modern-160M` `modern-405M` `modern-2-7B` | Qwen3's block in three sizes, trained by Muon; `convert` writes Qwen3 |
 | `local_setup` | paths of data and checkpoints |
 | `polycoder` | the same, with PolyCoder's own vocabulary |
 | `text_generation` | settings of `generate` |

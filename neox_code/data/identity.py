@@ -17,7 +17,7 @@ from typing import Any
 from neox_code.config.data import DataConfig
 from neox_code.data.indexed_dataset import IndexedDataset, get_bin_path, get_idx_path, get_record_path
 from neox_code.errors import DataError
-from neox_code.files import read_json, write_json
+from neox_code.files import hash_file, read_json, write_json
 
 SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 64, 2**14
 """Number and bytes of the blocks of a .bin file that are hashed. They are at equal distances; a small file is hashed whole."""
@@ -68,8 +68,7 @@ def read_file_identity(prefix: str) -> dict[str, Any]:
 
 def hash_idx(prefix: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of PREFIX.idx."""
-    with get_idx_path(prefix).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(get_idx_path(prefix))
 
 
 def hash_bin_sample(prefix: str | os.PathLike[str]) -> str:

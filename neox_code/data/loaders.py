@@ -162,8 +162,12 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
     )
     if train is None:
         raise DataError("there are no training documents. Check split, or name train_data_paths.")
-    token_bytes = torch.tensor([len(data) for data in tokenizer.read_token_bytes()])
-    return Loaders(train, valid, test, token_bytes, languages, ranges, unseen)
+    return Loaders(train, valid, test, count_token_bytes(tokenizer), languages, ranges, unseen)
+
+
+def count_token_bytes(tokenizer: Tokenizer) -> torch.Tensor:
+    """Return the number of bytes of each token [V]; 0 for special tokens."""
+    return torch.tensor([len(data) for data in tokenizer.read_token_bytes()])
 
 
 def join_languages(

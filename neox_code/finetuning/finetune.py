@@ -37,8 +37,9 @@ def finetune(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
         tokenizer = build_tokenizer(config.data)
         sizes = config.batch_sizes(grid.data_size)
         data = read_row_data(config, tokenizer)
+        first = data.make_samples(config, tokenizer.eod_id)
         if config.finetuning.num_epochs is not None:
-            config = config.replace("num_epochs", train_iters=count_steps(data, config, sizes, tokenizer.eod_id), num_epochs=None)
+            config = config.replace("num_epochs", train_iters=count_steps(len(first), config, sizes), num_epochs=None)
         checkpoints = open_checkpoints(config, tokenizer, sizes, grid, data.identity)
         config, padded = checkpoints.config, checkpoints.padded_vocab_size
         training, model = config.training, config.model
@@ -60,7 +61,7 @@ def finetune(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
         engine = build_engine(module, optimizer, config, sizes, grid)
         state = checkpoints.resume(engine, loaders)
         meter = Meter(config, sizes, padded, grid, build_trackers(config, checkpoints.record.run, state.iteration))
-        meter.tokens_per_step = round(sizes.train_batch_size * data.mean_inputs(config, tokenizer.eod_id))
+        meter.tokens_per_step = round(sizes.train_batch_size * first.num_inputs / len(first))
         guard = LossGuard(config)
         Run(config, sizes, grid, engine, loaders, state, meter, checkpoints, guard, stop or StopRequest()).run_to_the_end()
         meter.close()

@@ -7,7 +7,6 @@
 A row that is no JSON object, or is not UTF-8, is a BadRow in place of a dictionary.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,9 +112,3 @@ def read_parquet_rows(file: Path) -> Iterator[tuple[int, Row | BadRow]]:
                     yield number, {name: column[place].as_py() for name, column in zip(batch.schema.names, batch, strict=True)}
                 except UnicodeDecodeError as error:
                     yield number, BadRow("is not UTF-8", f"(byte 0x{error.object[error.start]:02X} at {error.start:,})")
-
-
-def hash_file(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,7 +1,8 @@
 """Build the loaders of a fine-tuning from its files of rows.
 
-data = read_row_data(config, tokenizer, cache)                     # on every rank; encodes the rows once
-data.count_steps(config, sizes)                                    # num_epochs in steps
+data = read_row_data(config, tokenizer)                            # on every rank; encodes the rows once
+first = data.make_samples(config, tokenizer.eod_id)                # the first epoch
+count_steps(len(first), config, sizes)                             # num_epochs in steps
 loaders = build_row_loaders(data, config, sizes, tokenizer, grid)
 """
 
@@ -11,13 +12,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import collate
 from neox_code.data.index_cache import IndexCache
-from neox_code.data.loaders import BatchLoader, Loaders, choose_cache_folder
+from neox_code.data.loaders import BatchLoader, Loaders, choose_cache_folder, count_token_bytes
 from neox_code.data.megatron_datasets import EpochSamples, SampleDataset, enter_once_per_host
 from neox_code.errors import DataError
 from neox_code.finetuning.row_files import find_row_files
@@ -48,11 +48,6 @@ class RowData:
         rows, pieces = self.splits[split]
         seed = [config.training.seed, epoch]
         return RowSamples(rows, pieces, config.model.sample_length, eod_id, config.finetuning.pack_rows, seed)
-
-    def mean_inputs(self, config: NeoXConfig, eod_id: int) -> float:
-        """Return the mean number of filled positions of a training sample."""
-        samples = self.make_samples(config, eod_id)
-        return samples.num_inputs / len(samples)
 
 
 def read_row_data(config: NeoXConfig, tokenizer: Tokenizer) -> RowData:
@@ -124,8 +119,7 @@ def build_row_loaders(data: RowData, config: NeoXConfig, sizes: BatchSizes, toke
     )
     load = partial(BatchLoader, micro_batch_size=sizes.micro_batch_size, grid=grid, num_workers=config.data.num_workers)
     valid, test = (None if samples is None else load(samples, collate_samples=collate_rows) for samples in evaluated)
-    token_bytes = torch.tensor([len(data) for data in tokenizer.read_token_bytes()])
-    return Loaders(load(train, collate_samples=collate_rows), valid, test, token_bytes)
+    return Loaders(load(train, collate_samples=collate_rows), valid, test, count_token_bytes(tokenizer))
 
 
 def choose_multiple(config: NeoXConfig, grid: ParallelGrid) -> int:
@@ -135,8 +129,7 @@ def choose_multiple(config: NeoXConfig, grid: ParallelGrid) -> int:
     return grid.tensor_size
 
 
-def count_steps(data: RowData, config: NeoXConfig, sizes: BatchSizes, eod_id: int) -> int:
-    """Return the number of steps of `num_epochs` passes through the training rows."""
-    samples = data.make_samples(config, eod_id)
+def count_steps(num_samples: int, config: NeoXConfig, sizes: BatchSizes) -> int:
+    """Return the number of steps of `num_epochs` passes through the training samples."""
     assert config.finetuning.num_epochs is not None
-    return max(1, math.ceil(config.finetuning.num_epochs * len(samples) / sizes.train_batch_size))
+    return max(1, math.ceil(config.finetuning.num_epochs * num_samples / sizes.train_batch_size))

@@ -1,7 +1,8 @@
 """Choose the rows of each split: by project, without the rows of evaluation, and by length.
 
-splits = divide_rows(train, valid, test, valid_share=0.01, seed=1234)
-pieces = limit_lengths(rows, splits.train, most=2047, long_rows="cut")
+chosen, held_out = divide_by_projects(rows, share=0.01, seed=1234)
+chosen = drop_evaluated(rows, chosen, [(rows, held_out)], by_project=True)
+pieces = limit_lengths(rows, chosen, sample_length=2048, long_rows="cut", split="train_rows")
 """
 
 from collections.abc import Sequence

@@ -5,6 +5,7 @@ from rich.text import Text
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.finetuning.row_loaders import read_row_data
+from neox_code.finetuning.templates import list_special_ids
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
 
@@ -17,7 +18,7 @@ def show_rows(config: NeoXConfig, count: int, console: Console | None = None) ->
     data = read_row_data(config, tokenizer)
     samples = data.make_samples(config, tokenizer.eod_id)
     console = console or Console(soft_wrap=True, highlight=False)
-    special = {number for number, own in enumerate(tokenizer.read_token_bytes()) if not own}
+    special = set(list_special_ids(tokenizer))
     for index in range(min(count, len(samples))):
         sample = samples[index]
         places = ", ".join(f"{part.prefix} row {part.document:,}" for part in samples.list_parts(index))

@@ -101,6 +101,10 @@ def split_at_special_names(text: str, special_ids: Mapping[str, int]) -> tuple[P
 
 def find_special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """Return name -> id for the special tokens of a vocabulary."""
-    ids = [number for number, data in enumerate(tokenizer.read_token_bytes()) if not data]
-    names = ((tokenizer.decode([number]), number) for number in ids)
+    names = ((tokenizer.decode([number]), number) for number in list_special_ids(tokenizer))
     return {name: number for name, number in names if name}
+
+
+def list_special_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of the special tokens of a vocabulary, which stand for no bytes."""
+    return [number for number, data in enumerate(tokenizer.read_token_bytes()) if not data]

@@ -12,30 +12,15 @@
 #include <atomic>
 #include <cmath>
 #include <condition_variable>
-#include <cstdint>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
 #if defined(__AMX_BF16__)
 #include <sys/syscall.h>
 #endif
-#if defined(__AVX512F__)
-constexpr int LANES = 16;
-#else
-constexpr int LANES = 8;
-#endif
-
-typedef float Vec __attribute__((vector_size(LANES * 4)));
-typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
-typedef uint32_t Bits __attribute__((vector_size(LANES * 4)));
-typedef uint16_t Halves __attribute__((vector_size(LANES * 2)));
-typedef uint16_t bf16;
+#include "../parallel/vectors.h"
 
 constexpr int UNIT = 32;  // outputs of a product that are computed together; a multiple of LANES
 constexpr int TILE = 8;   // tokens of a product that are computed together
@@ -215,71 +200,11 @@ class Helpers {
 
 // ---- Vectors
 
-static Vec load(const float* from) {
-    Vec value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static Vec load(const bf16* from) {
-#if defined(__AVX512F__)
-    return (Vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
-#elif defined(__AVX2__)
-    return (Vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from)), 16);
-#else
-    Halves halves;
-    memcpy(&halves, from, sizeof halves);
-    return (Vec)(__builtin_convertvector(halves, Bits) << 16);
-#endif
-}
-
-static void store(float* to, Vec value) { memcpy(to, &value, sizeof value); }
-
-static void store(bf16* to, Vec value) {
-    Bits bits = (Bits)value, rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    Halves halves = __builtin_convertvector(value == value ? rounded : bits >> 16 | 64, Halves);
-    memcpy(to, &halves, sizeof halves);
-}
-
 constexpr int STREAMS = LANES == 16 ? 4 : 1;  // places of the cache that are read in turn: prefetchers follow each of them
 constexpr int AHEAD = 4096;  // bytes: processors prefetch within a page only
 
 template <class T>
 static void prefetch(const T* from) { __builtin_prefetch((const char*)from + AHEAD, 0, 2); }
-
-static float widen(float value) { return value; }
-static float widen(bf16 value) {
-    uint32_t bits = uint32_t(value) << 16;
-    float wide;
-    memcpy(&wide, &bits, sizeof wide);
-    return wide;
-}
-
-static float sum(Vec value) {
-#if defined(__AVX512F__)
-    return _mm512_reduce_add_ps((__m512)value);
-#else
-    return ((value[0] + value[4]) + (value[2] + value[6])) + ((value[1] + value[5]) + (value[3] + value[7]));
-#endif
-}
-
-static Vec exponential(Vec x) {
-    x = x < -87.0f ? x * 0 - 87.0f : x > 88.0f ? x * 0 + 88.0f : x;
-    Vec shifted = x * 1.44269504f + 12582912.0f, whole = shifted - 12582912.0f;  // 1.5 * 2^23 rounds to an integer
-    Vec r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-    Vec p = ((((r * 1.9875691500e-4f + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r;
-    p = (p + 5.0000001201e-1f) * r * r + r + 1.0f;
-    return p * (Vec)((((Bits)shifted - 0x4b400000u) + 127) << 23);
-}
-
-static Vec logistic(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
-
-static Vec error_function(Vec x) {  // Abramowitz and Stegun 7.1.26: error below 1.5e-7
-    Vec size = x < 0 ? -x : x, t = 1.0f / (1.0f + 0.3275911f * size);
-    Vec p = ((((t * 1.061405429f - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
-    Vec value = 1.0f - p * exponential(-size * size);
-    return x < 0 ? -value : value;
-}
 
 static Vec activate(int64_t kind, Vec x) {
     switch (kind) {

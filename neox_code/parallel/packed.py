@@ -63,8 +63,8 @@ class QuantizedLinear(nn.Module):
     def __init__(self, linear: PlainLinear):
         super().__init__()
         weight = linear.weight.detach().float()
-        self.scale = weight.abs().amax(1).clamp_(min=SMALLEST) / 127
-        self.weight = weight.div_(self.scale[:, None]).round_().to(torch.int8)
+        self.weight, scale = quantize_rows(weight, weight.abs().amax(1, keepdim=True))
+        self.scale = scale[:, 0]
         self.bias = torch.zeros_like(self.scale) if linear.bias is None else linear.bias.detach().float()
         self.activation = ("none", "")
         """Name and algorithm of a function that is applied to the output before rounding, as in PackedLinear."""
@@ -77,6 +77,15 @@ class QuantizedLinear(nn.Module):
         if self.activation[0] == "gelu":
             output = F.gelu(output, approximate=self.activation[1])
         return output.to(input_.dtype).unflatten(0, input_.shape[:-1])
+
+
+def quantize_rows(weight: torch.Tensor, greatest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an fp32 matrix, which is overwritten, as 8-bit integers, and the scale of each row [rows, 1].
+
+    `greatest` [rows, 1] is the largest absolute value of each row, for a part of a matrix that of the whole row.
+    """
+    scale = greatest.clamp(min=SMALLEST) / 127
+    return weight.div_(scale).round_().to(torch.int8), scale
 
 
 def can_be_packed(module: nn.Module) -> bool:

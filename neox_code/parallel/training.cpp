@@ -8,6 +8,10 @@
 
 #include "vectors.h"
 
+#if !defined(_OPENMP)
+#error "without OpenMP all functions would use one thread"
+#endif
+
 constexpr int64_t BLOCK = 1 << 14;  // elements that a thread takes at once
 
 // Call function(begin, end) for consecutive ranges of `total` elements, in parallel.

@@ -54,6 +54,7 @@ def compute_learning_rate(
 
 
 def count_decay_updates(optimizer: OptimizerConfig, train_iters: int) -> int:
+    """Return the number of updates until the decay ends, warm-up included."""
     return optimizer.lr_decay_iters or max(1, math.floor(train_iters * (optimizer.lr_decay_fraction or 1)))
 
 

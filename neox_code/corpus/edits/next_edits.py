@@ -12,6 +12,7 @@ after which the model writes the excerpt as it shall be.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from os.path import commonprefix
 
 CURSOR = "<|cursor|>"
 
@@ -50,22 +51,12 @@ def split_into_edits(before: str, after: str, path: str) -> Iterator[NextEdit | 
         if max(len(excerpt), len(result)) > LONGEST_EXCERPT:
             yield TOO_LONG
         else:
-            cursor = count_equal(excerpt, result)
+            cursor = len(commonprefix([excerpt, result]))  # noqa: RUF071
             marked = excerpt[:cursor] + CURSOR + excerpt[cursor:]
             newline = "" if marked.endswith("\n") else "\n"
             edits = keep_latest(history)
             yield NextEdit(f"{edits}--- {path}\n{marked}{newline}+++ {path}\n", excerpt, cursor, result)
         history.append("".join(["@@\n", *mark(old[old_begin:old_end], "-"), *mark(new[new_begin:new_end], "+")]))
-
-
-def count_equal(one: str, other: str) -> int:
-    """Return the number of characters with which both texts begin.
-
-    >>> count_equal("spam", "spare"), count_equal("a", "ab")
-    (3, 1)
-    """
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def mark(lines: Sequence[str], sign: str) -> list[str]:
