@@ -92,6 +92,9 @@ def collect_files(engine: Any, grid: ParallelGrid, save: Path, tag: str, state: 
 
 def call_before_update(engine: Any, function: Callable[[], None]) -> None:
     """Call the function once before the engine changes weights or moments: in its next step, with ZeRO stage 3 at once."""
+    if not isinstance(engine, DeepSpeedEngine):
+        engine.before_update.append(function)  # its update does not always call the optimizer
+        return
     optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
     if engine.zero_optimization_stage() == 3 or not isinstance(optimizer, torch.optim.Optimizer):
         function()

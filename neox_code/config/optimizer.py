@@ -53,10 +53,9 @@ class OptimizerConfig:
 
     lr_decay_style: Literal["constant", "linear", "cosine", "exponential", "wsd"] = "linear"
     """Learning rate after warm-up: linear falls towards 0 and cosine to `min_lr`; exponential is halved once in `lr_decay_iters`
-    minus the warm-up steps; wsd stays at `lr` and falls linearly to `min_lr` in the last
-    `lr_decay_share`. As in GPT-NeoX, steps are counted
-    from 0, so that the last step of linear has a rate above 0. After the end of the decay cosine stays at `min_lr`; in GPT-NeoX it
-    rises again."""
+    minus the warm-up steps; wsd stays at `lr` and falls linearly to `min_lr` in the last `lr_decay_share`. As in GPT-NeoX, steps
+    are counted from 0, so that the last step of linear has a rate above 0. After the end of the decay cosine stays at `min_lr`; in
+    GPT-NeoX it rises again."""
 
     lr_decay_share: float = 0.3
     """Share of the steps after warm-up in which the learning rate of wsd falls."""

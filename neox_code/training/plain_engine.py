@@ -9,7 +9,7 @@ It makes the updates of DeepSpeed's engine with ZeRO stage 1 and writes the same
 copies of gradients and weights. Skipping, clipping and loss scale are decided on the device: the host does not wait.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class PlainEngine:
             given = config.optimizer.zero_optimization.get("reduce_bucket_size")
             elements = BUCKET_ELEMENTS if given is None or is_default(given) else min(int(given), BUCKET_ELEMENTS)
             self.buckets = GradientBuckets(self.groups, grid.data_group, elements, self.is_whole)
+        self.before_update: list[Callable[[], None]] = []
+        """Functions to call once before weights or moments change."""
         self.micro_step = 0
         self.global_steps = self.global_samples = 0
         self.skipped = torch.zeros((), device=grid.device)
@@ -169,6 +171,8 @@ class PlainEngine:
     @torch.no_grad()
     def update_weights(self, scale: torch.Tensor, is_skipped: torch.Tensor) -> None:
         """Let the optimizer update this rank's weights by gradients / `scale`, unless `is_skipped` is 1; exchange the weights."""
+        while self.before_update:
+            self.before_update.pop()()
         self.optimizer.grad_scale, self.optimizer.found_inf = scale, is_skipped  # type: ignore[attr-defined]
         is_compiled = not self.is_whole and type(self.optimizer) is torch.optim.AdamW and load_kernels() is not None
         all_settings = self.optimizer.param_groups
