@@ -5,6 +5,7 @@
 The processes are forked from a server that has imported the training stack once, so a run costs no imports.
 """
 
+import gc
 import io
 import multiprocessing
 import os
@@ -25,7 +26,18 @@ from neox_code.training.trackers import read_metrics
 TIMEOUT_SECONDS = 240
 
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["neox_code.training.pretrain", "distributed_runs", "engine_imports"])
+server.set_forkserver_preload(
+    [
+        "neox_code.training.pretrain",
+        "deepspeed.module_inject.auto_ep_layer",
+        "deepspeed.ops.triton_ops",
+        "deepspeed.runtime.zero.muon.muon_optimizer",
+        "deepspeed.ops",  # links a C program
+        "torch._dynamo",  # imported by torch's optimizers: half of the time of a rank with a small model
+    ]
+)
+"""What torch and DeepSpeed import and probe while an engine is built. The server ignores a module that it does not find, and
+it does not see the path of the tests (Python 3.11): only installed packages can stand here."""
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -60,6 +72,7 @@ def rank_main(rank: int, world_size: int, port: int, send: Connection, function:
     environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in environment.items()})
     torch.set_num_threads(1)
+    gc.freeze()  # the server's objects: they need not be visited by each collection
     try:
         result = (None, function(*arguments))
     except BaseException:
