@@ -78,7 +78,13 @@ CONDITIONS = (
     Condition("head_lr", is_set("no_weight_tying"), "the output layer is the embedding; it counts only with no_weight_tying"),
     Condition("fp16", has_value("precision", "fp16"), "it counts only with precision: fp16"),
     Condition("weighted_sampler_alpha", is_set("weight_by_num_documents"), "it counts only with weight_by_num_documents"),
-    Condition("fim_spm_rate fim_cut fim_syntax_rate", is_set("fim_rate"), "it counts only with fim_rate above 0"),
+    Condition(
+        "fim_spm_rate",
+        lambda values: values["fim_rate"] or values["row_format"] == "infilling",
+        "it counts only with fim_rate above 0 or row_format: infilling",
+    ),
+    Condition("fim_cut fim_syntax_rate", is_set("fim_rate"), "it counts only with fim_rate above 0"),
+    Condition("row_language", is_set("fim_syntax_rate"), "it counts only with fim_syntax_rate above 0"),
     Condition("split", is_set("data_path"), "it divides data_path, which is not set"),
     Condition(
         "merge_file merge_file_reader", has_value("tokenizer_type", "GPT2BPETokenizer"), "GPT2BPETokenizer alone reads merge_file"

@@ -61,6 +61,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("seed", "seq_length", "train_batch_size", "sample_order", "pack_impl"),
         *("pack_rows", "long_rows", "bad_rows", "valid_share", "project_column"),
         *("row_format", "row_template", "prompt_column", "completion_column", "text_column", "messages_column"),
+        *("row_language", "prefix_column", "middle_column", "suffix_column"),
         *("weight_by_num_documents", "weighted_sampler_alpha", "language_weights", "language_alpha", "directory_alpha"),
         *("unseen_share", "fim_rate", "fim_spm_rate", "fim_cut", "fim_syntax_rate"),
     ),

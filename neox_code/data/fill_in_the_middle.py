@@ -2,7 +2,7 @@
 
     transform = build_middle_transform(config.data, tokenizer)                 # None if fim_rate is 0
     ids = transform.rearrange(ids, "Python", np.random.default_rng([seed, epoch, document]))
-    row = transform.divide_text(text, "Python", generator)                     # for fine-tuning
+    row = transform.divide_ids(tokenizer.encode(text), "Python", generator)    # for fine-tuning
     row.prompt, row.middle                                                     # loss on the middle alone, or on both
 
 With PRE, SUF and MID for the infilling tokens, a document becomes
@@ -85,8 +85,10 @@ class MiddleTransform:
         self.counts[f"{divided.order} {divided.cut}"] += 1
         return [*divided.prompt, *divided.middle]
 
-    def divide_ids(self, ids: Ids, language: str | None, generator: np.random.Generator) -> DividedText:
-        """Return the parts of a document that is given by its ids."""
+    def divide_ids(
+        self, ids: Ids, language: str | None, generator: np.random.Generator, most_growth: int | None = None
+    ) -> DividedText:
+        """Return the parts of a document. They are cut at borders of tokens if they would have over `most_growth` ids more."""
         by_syntax = generator.random() < self.syntax_rate
         order: Order = "spm" if generator.random() < self.spm_rate else "psm"
         parts = None
@@ -97,16 +99,12 @@ class MiddleTransform:
                 begin, end, cut = choose_middle(text, data, language if by_syntax else None, generator)
                 if cut != "character" or not self.cuts_tokens:
                     parts = self.encode_parts(data, begin, end)
-        if parts is None:
+        if parts is None or (most_growth is not None and sum(map(len, parts)) > len(ids) + most_growth):
             (begin, end), cut = draw_cuts(len(ids), generator), "token"
             parts = ids[:begin], ids[begin:end], ids[end:]
             assert [*parts[0], *parts[1], *parts[2]] == ids
         prefix, middle, suffix = parts
         return DividedText(order_parts(self.markers, prefix, suffix, order), middle, order, cut)
-
-    def divide_text(self, text: str, language: str | None, generator: np.random.Generator) -> DividedText:
-        """Return the parts of a text. Raise DataError if the vocabulary cannot express it."""
-        return self.divide_ids(self.tokenizer.encode(text), language, generator)
 
     def encode_parts(self, data: bytes, begin: int, end: int) -> tuple[Ids, Ids, Ids] | None:
         """Return the ids of the three parts of a text; None if they do not decode to its bytes."""
@@ -140,13 +138,18 @@ def build_middle_transform(data: DataConfig, tokenizer: Tokenizer) -> MiddleTran
     """
     if not data.fim_rate:
         return None
+    require_markers(tokenizer, data, f"fim_rate ({data.fim_rate:g})")
+    return MiddleTransform(tokenizer, data.fim_rate, data.fim_spm_rate, data.fim_syntax_rate, data.fim_cut == "token")
+
+
+def require_markers(tokenizer: Tokenizer, data: DataConfig, asked: str) -> None:
+    """Raise DataError if the vocabulary has no infilling tokens, which `asked` needs."""
     if not find_markers(tokenizer):
         place = data.vocab_file or data.tokenizer_type
         raise DataError(
-            f"fim_rate ({data.fim_rate:g}) needs tokens for prefix, suffix and middle, which {place} lacks. Add them with "
+            f"{asked} needs tokens for prefix, suffix and middle, which {place} lacks. Add them with "
             "tools/extend_vocabulary.py --infilling, which writes the vocabulary, and the model if there is one already."
         )
-    return MiddleTransform(tokenizer, data.fim_rate, data.fim_spm_rate, data.fim_syntax_rate, data.fim_cut == "token")
 
 
 def build_document_transform(transform: MiddleTransform, prefix: str) -> DocumentTransform:

@@ -47,14 +47,15 @@ def build_row_converter(section: FinetuningConfig, tokenizer: Tokenizer) -> RowC
     makers: dict[str, Callable[[Row], Iterator[list[RowSpan]]]] = {
         "completion": partial(convert_completion, section, templates),
         "text": partial(convert_text, section),
+        "infilling": partial(convert_infilling, section),
         "chat": partial(convert_chat, section, templates),
         "apps": partial(convert_apps, section, templates),
     }
     if section.row_format in ("chat", "apps") and not templates:
         name = "chatml" if section.row_format == "chat" else "[apps-starter, apps]"
         raise ConfigError(f"row_format {section.row_format} needs a row_template. Set row_template: {name}, or a file.")
-    if section.row_format == "text" and templates:
-        raise ConfigError("row_format text reads text_column alone. Remove row_template, or set another row_format.")
+    if section.row_format in ("text", "infilling") and templates:
+        raise ConfigError(f"row_format {section.row_format} has no template. Remove row_template, or set another row_format.")
     if section.row_format == "chat":
         for template in templates:
             if set(template.columns) != set(CHAT_COLUMNS):
@@ -78,6 +79,13 @@ def convert_completion(section: FinetuningConfig, templates: Sequence[Template],
 
 def convert_text(section: FinetuningConfig, row: Row) -> Iterator[list[RowSpan]]:
     yield [RowSpan(read_text(row, section.text_column), True)]
+
+
+def convert_infilling(section: FinetuningConfig, row: Row) -> Iterator[list[RowSpan]]:
+    """Yield prefix, middle and suffix of a row; the middle is learned."""
+    prefix, suffix = (read_text(row, column, may_be_empty=True) for column in (section.prefix_column, section.suffix_column))
+    middle = read_text(row, section.middle_column)
+    yield [span for span in (RowSpan(prefix, False), RowSpan(middle, True), RowSpan(suffix, False)) if span.piece]
 
 
 def convert_chat(section: FinetuningConfig, templates: Sequence[Template], row: Row) -> Iterator[list[RowSpan]]:

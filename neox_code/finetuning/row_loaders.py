@@ -18,8 +18,9 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import collate
 from neox_code.data.index_cache import IndexCache
 from neox_code.data.loaders import BatchLoader, Loaders, choose_cache_folder, count_token_bytes
-from neox_code.data.megatron_datasets import EpochSamples, SampleDataset, enter_once_per_host
+from neox_code.data.megatron_datasets import EpochSamples, SampleDataset, enter_once_per_host, log_middles
 from neox_code.errors import DataError
+from neox_code.finetuning.middles import RowMiddles, build_row_middles
 from neox_code.finetuning.row_files import find_row_files
 from neox_code.finetuning.samples import RowSamples, WholeBatches, collate_padded
 from neox_code.finetuning.selection import Indices, RowPieces, divide_by_projects, drop_evaluated, limit_lengths
@@ -42,12 +43,14 @@ class RowData:
     splits: dict[str, tuple[TokenRows, RowPieces]]
     identity: dict[str, Any]
     """The identity of the files, in the form of data/identity.py."""
+    middles: dict[str, RowMiddles | None]
+    """The rearrangement of the rows of each split for infilling."""
 
     def make_samples(self, config: NeoXConfig, eod_id: int, epoch: int = 0, split: str = "train") -> RowSamples:
         """Return the samples of an epoch of a split."""
         rows, pieces = self.splits[split]
         seed = [config.training.seed, epoch]
-        return RowSamples(rows, pieces, config.model.sample_length, eod_id, config.finetuning.pack_rows, seed)
+        return RowSamples(rows, pieces, config.model.sample_length, eod_id, config.finetuning.pack_rows, seed, self.middles[split])
 
 
 def read_row_data(config: NeoXConfig, tokenizer: Tokenizer) -> RowData:
@@ -66,6 +69,7 @@ def read_row_data(config: NeoXConfig, tokenizer: Tokenizer) -> RowData:
 def make_row_data(config: NeoXConfig, tokenizer: Tokenizer, cache: IndexCache) -> RowData:
     """Read, divide and select the rows of all splits."""
     section = config.finetuning
+    middles = {split: build_row_middles(config, tokenizer, split) for split in SPLITS}
     loaded: dict[str, tuple[TokenRows, Indices]] = {}
     identity: dict[str, Any] = {}
     for split in SPLITS:
@@ -81,7 +85,10 @@ def make_row_data(config: NeoXConfig, tokenizer: Tokenizer, cache: IndexCache) -
     loaded["train"] = rows, drop_evaluated(rows, chosen, others, section.project_column is not None)
     splits = {}
     for split, (rows, chosen) in loaded.items():
-        pieces = limit_lengths(rows, chosen, config.model.sample_length, section.long_rows, f"{split}_rows")
+        own = middles[split]  # whose rows have more tokens and the end-of-document token, also where they are cut
+        longest = config.model.sample_length - (0 if own is None else 1 + own.most_added)
+        keeps_targets = own is not None and own.is_given
+        pieces = limit_lengths(rows, chosen, longest, section.long_rows, f"{split}_rows", keeps_targets)
         if not len(pieces.rows):
             raise DataError(f"{split}_rows: no row is left. Correct the path, or change long_rows or valid_share.")
         if section.pack_rows:
@@ -89,7 +96,7 @@ def make_row_data(config: NeoXConfig, tokenizer: Tokenizer, cache: IndexCache) -
         splits[split] = rows, pieces
         tokens = int(pieces.lengths.sum())
         log.info("%s: %s, %s tokens", split, format_plural(len(np.unique(pieces.rows)), "row"), f"{tokens:,}")
-    return RowData(splits, {"sample_order": config.data.sample_order, "split": None, "weights": {}, "files": identity})
+    return RowData(splits, {"sample_order": config.data.sample_order, "split": None, "weights": {}, "files": identity}, middles)
 
 
 def require_separable(rows: TokenRows, eod_id: int) -> None:
@@ -108,6 +115,8 @@ def build_row_loaders(data: RowData, config: NeoXConfig, sizes: BatchSizes, toke
     """Return the loaders of the splits. Call it on every rank."""
     build = partial(data.make_samples, config, tokenizer.eod_id)
     train: SampleDataset = EpochSamples(build, config.training.num_steps * sizes.train_batch_size)
+    if middles := data.middles["train"]:
+        log_middles(train, middles.transform)
     evaluated = [
         WholeBatches(build(0, split), sizes.train_batch_size) if split in data.splits and config.training.eval_iters else None
         for split in ("valid", "test")

@@ -7,6 +7,8 @@
     labels     p0 p1 c0 c1 E  p0 c0 E  .
     loss_mask  0  0  1  1  1  0  1  1  0            completion_only_loss
 
+A row with a middle (neox_code/finetuning/middles.py) has the tokens E PRE prefix SUF suffix MID middle E, or those of SPM.
+
 In a packed sample the E after a row is the E before the next one. A sample of one row is as long as the row; `collate_padded` makes
 the samples of a micro batch equally long.
 """
@@ -21,6 +23,7 @@ from neox_code.data.batch import Batch, collate
 from neox_code.data.packed_samples import Sample
 from neox_code.data.packing import pack_documents
 from neox_code.data.shares import DocumentPart
+from neox_code.finetuning.middles import RowMiddles
 from neox_code.finetuning.selection import RowPieces
 from neox_code.finetuning.token_rows import TokenRows
 
@@ -29,12 +32,21 @@ class RowSamples(Dataset):
     """The samples of one epoch. `seed` decides which pieces share a sample, and the order of the samples."""
 
     def __init__(
-        self, rows: TokenRows, pieces: RowPieces, sample_length: int, eod_id: int, is_packed: bool, seed: int | Sequence[int]
+        self,
+        rows: TokenRows,
+        pieces: RowPieces,
+        sample_length: int,
+        eod_id: int,
+        is_packed: bool,
+        seed: Sequence[int],
+        middles: RowMiddles | None = None,
     ):
         self.rows, self.pieces, self.sample_length, self.eod_id, self.is_packed = rows, pieces, sample_length, eod_id, is_packed
+        self.seed, self.middles = seed, middles
         numbers, generator = np.arange(len(pieces.rows)), np.random.default_rng(seed)
+        self.lengths = pieces.lengths + (0 if middles is None else middles.most_added)
         if is_packed:
-            packed = pack_documents(numbers, pieces.lengths, sample_length, generator)
+            packed = pack_documents(numbers, self.lengths, sample_length, generator)
             self.ends, self.order = packed.row_ends, packed.documents
         else:
             self.ends, self.order = numbers + 1, generator.permutation(numbers)
@@ -44,36 +56,45 @@ class RowSamples(Dataset):
 
     @property
     def num_inputs(self) -> int:
-        """Number of filled positions of all samples."""
-        return int(np.minimum(self.pieces.lengths + 1, self.sample_length).sum())
+        """Number of filled positions of all samples; a little less with `middles`."""
+        return int(np.minimum(self.lengths + 1, self.sample_length).sum())
 
     def list_parts(self, index: int) -> list[DocumentPart]:
         """Return the parts of rows in a sample; the number of a document is that of the row in its file."""
         parts, place = [], 1
-        for row, offset, length in self.list_pieces(index):
-            file, number = self.rows.place(row)
-            parts.append(DocumentPart(str(file), number, offset, length, place))
+        for piece in self.list_pieces(index):
+            file, number = self.rows.place(int(self.pieces.rows[piece]))
+            length = len(self.read_piece(piece)[0])
+            parts.append(DocumentPart(str(file), number, int(self.pieces.offsets[piece]), length, place))
             place += length + 1
         return parts
 
-    def list_pieces(self, index: int) -> list[tuple[int, int, int]]:
-        """Return row, offset and length of the pieces of a sample."""
-        own = self.order[(self.ends[index - 1] if index else 0) : self.ends[index]]
-        return [tuple(int(array[piece]) for array in self.pieces) for piece in own]  # type: ignore[misc]
+    def list_pieces(self, index: int) -> list[int]:
+        """Return the numbers of the pieces of a sample."""
+        return self.order[(self.ends[index - 1] if index else 0) : self.ends[index]].tolist()
+
+    def read_piece(self, piece: int) -> tuple[Sequence[int] | np.ndarray, Sequence[bool] | np.ndarray, bool]:
+        """Return the ids of a piece, True for each id that enters the loss, and True if the token after them enters it."""
+        rows, row = self.rows, int(self.pieces.rows[piece])
+        own = rows.slice(row, int(self.pieces.offsets[piece]), int(self.pieces.lengths[piece]))
+        ids, targets, learns_end = rows.tokens[own], rows.targets[own], bool(own.stop == rows.ends[row] and rows.ends_learned[row])
+        if self.middles is None:
+            return ids, targets, learns_end
+        ids, targets, is_divided = self.middles.maybe_rearrange(ids, targets, [*self.seed, piece])
+        return ids, targets, is_divided or learns_end
 
     def __getitem__(self, index: int) -> Sample:
-        rows, pieces = self.rows, self.list_pieces(index)
-        filled = sum(length + 1 for *_, length in pieces)
+        pieces = [self.read_piece(piece) for piece in self.list_pieces(index)]
+        filled = sum(len(own) + 1 for own, *_ in pieces)
         size = self.sample_length if self.is_packed else min(filled, self.sample_length)
         ids = np.full(max(filled, size) + 1, self.eod_id, np.int64)
         is_learned = np.zeros(len(ids), np.float32)
         place = 1
-        for row, offset, length in pieces:
-            own = rows.slice(row, offset, length)
-            ids[place : place + length] = rows.tokens[own]
-            is_learned[place : place + length] = rows.targets[own]
-            place += length + 1
-            is_learned[place - 1] = own.stop == rows.ends[row] and rows.ends_learned[row]
+        for own, targets, learns_end in pieces:
+            ids[place : place + len(own)] = own
+            is_learned[place : place + len(own)] = targets
+            place += len(own) + 1
+            is_learned[place - 1] = learns_end
         tokens, labels = torch.from_numpy(ids[:size]), torch.from_numpy(ids[1 : size + 1])
         return {"tokens": tokens, "labels": labels, "loss_mask": torch.from_numpy(is_learned[1 : size + 1])}
 

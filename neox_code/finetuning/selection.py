@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from neox_code.errors import DataError
 from neox_code.finetuning.token_rows import REPORTED_ROWS, TokenRows
+from neox_code.generation.infilling import PREFIX_SHARE
 from neox_code.logs import format_plural, get_logger
 
 log = get_logger(__name__)
@@ -63,19 +64,24 @@ def drop_evaluated(rows: TokenRows, chosen: Indices, others: Sequence[tuple[Toke
     return chosen[~(is_equal | of_project)]
 
 
-def limit_lengths(rows: TokenRows, chosen: Indices, sample_length: int, long_rows: str, split: str) -> RowPieces:
+def limit_lengths(
+    rows: TokenRows, chosen: Indices, sample_length: int, long_rows: str, split: str, keeps_targets: bool = False
+) -> RowPieces:
     """Return the pieces of rows that fit into samples of `sample_length` inputs. Raise DataError for long rows that are refused.
 
     A whole row of n tokens has n + 1 inputs, since an end-of-document token precedes it. A row that is cut has `sample_length`
-    tokens, of which the last is only predicted. Rows without a token that enters the loss are left out.
+    tokens, of which the last is only predicted. With `keeps_targets` it is cut on both sides of its targets, which are
+    consecutive. Pieces without a token that enters the loss, or with only some of such targets, are left out.
     """
     lengths = rows.lengths[chosen]
     is_long = lengths > sample_length - 1
     if is_long.any() and long_rows == "refuse":
         longest = [f"{rows.place(row)} has {rows.lengths[row]:,} tokens." for row in chosen[is_long][:REPORTED_ROWS].tolist()]
-        counted = f"{int(is_long.sum()):,} of {format_plural(len(chosen), 'row')} of {split} exceed the {sample_length - 1:,}"
+        counted = (
+            f"{int(is_long.sum()):,} of {format_plural(len(chosen), 'row')} of {split} exceed the {sample_length - 1:,} tokens"
+        )
         raise DataError(
-            "\n".join([*longest, f"{counted} tokens of seq_length minus 1. Raise it, or set long_rows to cut, split or drop."])
+            "\n".join([*longest, f"{counted} that seq_length has for one. Raise it, or set long_rows to cut, split or drop."])
         )
     if long_rows == "drop":
         chosen, lengths = chosen[~is_long], lengths[~is_long]
@@ -85,17 +91,32 @@ def limit_lengths(rows: TokenRows, chosen: Indices, sample_length: int, long_row
     part = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     offsets = part * sample_length
     pieces = RowPieces(np.repeat(chosen, counts), offsets, np.minimum(np.repeat(lengths, counts) - offsets, sample_length))
+    if keeps_targets and long_rows == "cut":
+        offsets[is_long] = [find_window(rows, row, sample_length) for row in chosen[is_long].tolist()]
     if count := int(is_long.sum()):
         done = {"drop": "left out", "cut": "cut", "split": "split"}[long_rows]
         log.info("%s of %s longer than %d tokens: %s", format_plural(count, "row"), split, sample_length - 1, done)
-    return drop_unlearned(rows, pieces, split)
+    return drop_unlearned(rows, pieces, split, keeps_targets)
 
 
-def drop_unlearned(rows: TokenRows, pieces: RowPieces, split: str) -> RowPieces:
-    """Leave out the pieces without a token that enters the loss, and log their number."""
+def find_window(rows: TokenRows, row: int, length: int) -> int:
+    """Return the offset of `length` tokens of a longer row that has its targets, which are consecutive, with text on both sides."""
+    targets = rows.targets[rows.slice(row, 0, int(rows.lengths[row]))]
+    first, count = int(targets.argmax()), int(targets.sum())
+    after = len(targets) - first - count
+    space = length - count
+    before = min(first, max(int(space * PREFIX_SHARE), space - after))
+    return max(0, first - before)
+
+
+def drop_unlearned(rows: TokenRows, pieces: RowPieces, split: str, needs_all: bool) -> RowPieces:
+    """Leave out the pieces without a token that enters the loss, or without all of their row's, and log their number."""
     totals = np.concatenate([[0], np.cumsum(rows.targets, dtype=np.int64)])
     begins = (rows.ends - rows.lengths)[pieces.rows] + pieces.offsets
-    is_learned = totals[begins + pieces.lengths] > totals[begins]
+    inside = totals[begins + pieces.lengths] - totals[begins]
+    ends = rows.ends[pieces.rows]
+    is_learned = inside == totals[ends] - totals[ends - rows.lengths[pieces.rows]] if needs_all else inside > 0
     if count := int((~is_learned).sum()):
-        log.info("%s of %s without a token of the completion: left out", format_plural(count, "piece"), split)
+        lacks = "whose middle is too long" if needs_all else "without a token of the completion"
+        log.info("%s of %s %s: left out", format_plural(count, "piece"), split, lacks)
     return RowPieces(*(array[is_learned] for array in pieces))

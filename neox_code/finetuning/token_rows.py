@@ -27,6 +27,7 @@ from neox_code.finetuning.row_files import BadRow, Row, RowPlace, read_rows
 from neox_code.finetuning.row_formats import RowSpan, build_row_converter
 from neox_code.finetuning.templates import read_template
 from neox_code.logs import format_plural, get_logger, progress
+from neox_code.tokenizer.infilling import encode_next
 from neox_code.tokenizer.protocol import Tokenizer
 
 log = get_logger(__name__)
@@ -39,7 +40,7 @@ REPORTED_ROWS = 10
 
 FORM_KEYS = (
     *("row_format", "row_template", "prompt_column", "completion_column", "text_column", "messages_column", "project_column"),
-    *("completion_only_loss", "bad_rows"),
+    *("prefix_column", "middle_column", "suffix_column", "completion_only_loss", "bad_rows"),
 )
 """Keys that change the encoded rows."""
 
@@ -96,7 +97,7 @@ def load_token_rows(
     identity = [{"path": str(file), "bytes": file.stat().st_size, "sha256": hash_file(file)} for file in files]
     form = {key: value for key, value in asdict(section).items() if key in FORM_KEYS}
     key = {
-        "token rows": 1,
+        "token rows": 2,
         "files": [file["sha256"] for file in identity],
         "templates": [read_template(name, {}).path.read_text(encoding="utf-8") for name in section.row_template],
         "tokenizer": tokenizer.identity,
@@ -153,13 +154,20 @@ def read_project(row: Row | BadRow, column: str | None) -> str | BadRow | None:
 
 
 def encode_spans(rows: Sequence[Sequence[RowSpan]], tokenizer: Tokenizer) -> Iterator[tuple[list[int], list[bool]]]:
-    """Yield the ids of each row, and True for each id that enters the loss. Each span is encoded on its own."""
+    """Yield the ids of each row, and True for each id that enters the loss. Each span is encoded on its own.
+
+    A vocabulary that adds a space before a text adds it before the first span alone.
+    """
     encoded = iter(tokenizer.encode_batch([span.piece for row in rows for span in row if isinstance(span.piece, str)]))
+    bytes_of_id = tokenizer.read_token_bytes()
+    adds_space = b"".join(bytes_of_id[token] for token in tokenizer.encode("a")) != b"a"
     for row in rows:
         ids: list[int] = []
         targets: list[bool] = []
         for span in row:
             own = [span.piece] if isinstance(span.piece, int) else next(encoded)
+            if adds_space and ids and isinstance(span.piece, str):
+                own = encode_next(tokenizer, span.piece)
             ids += own
             targets += [span.is_target] * len(own)
         yield ids, targets

@@ -76,7 +76,7 @@ def test_awkward_texts_are_divided_byte_for_byte_as_generation_asks_for_their_mi
             continue
         for seed in range(24):
             generator = np.random.default_rng([number, seed])
-            divided = transform(tokenizer, cuts_tokens=seed % 2 == 0).divide_text(text, None, generator)
+            divided = transform(tokenizer, cuts_tokens=seed % 2 == 0).divide_ids(tokenizer.encode(text), None, generator)
             found.add((divided.order, divided.cut))
             prefix, suffix = read_prompt(tokenizer, divided.prompt, divided.order)
             middle = join(tokenizer, divided.middle)
@@ -103,7 +103,7 @@ def test_middles_by_syntax_are_what_pythons_own_parser_finds_and_else_random():
     tokenizer, kinds = merged(), {}
     by_syntax = transform(tokenizer, syntax=1.0, cuts_tokens=True)
     for seed in range(200):
-        divided = by_syntax.divide_text(SOURCE, "Python", np.random.default_rng(seed))
+        divided = by_syntax.divide_ids(tokenizer.encode(SOURCE), "Python", np.random.default_rng(seed))
         kinds.setdefault(divided.cut, set()).add(join(tokenizer, divided.middle))
     tree = ast.parse(SOURCE)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
@@ -116,7 +116,8 @@ def test_middles_by_syntax_are_what_pythons_own_parser_finds_and_else_random():
     assert bodies <= {textwrap.dedent(block) for block in blocks} and len(blocks) == 4
     assert not kinds
     for language, source in (("Python", "def f(:\n(((("), ("Text", SOURCE), (None, SOURCE)):
-        assert {by_syntax.divide_text(source, language, np.random.default_rng(seed)).cut for seed in range(9)} == {"token"}
+        ids = tokenizer.encode(source)
+        assert {by_syntax.divide_ids(ids, language, np.random.default_rng(seed)).cut for seed in range(9)} == {"token"}
 
 
 def write(prefix: Path, documents: list[list[int]], eod: int) -> str:

@@ -36,7 +36,7 @@ def load(path: Path, rows: list, tokenizer: GPT2Tokenizer, **keys) -> TokenRows:
 
 def make_samples(rows: TokenRows, tokenizer: GPT2Tokenizer, is_packed: bool = False, length: int = 128) -> RowSamples:
     pieces = limit_lengths(rows, np.arange(len(rows)), length, "refuse", "train_rows")
-    return RowSamples(rows, pieces, length, tokenizer.eod_id, is_packed, 1)
+    return RowSamples(rows, pieces, length, tokenizer.eod_id, is_packed, [1])
 
 
 def read_learned(sample, tokenizer: GPT2Tokenizer) -> str:
