@@ -4,6 +4,7 @@
     python tools/build_corpus.py ~/repositories --output corpus --recipe polycoder
     python tools/build_corpus.py repositories.jsonl --output corpus --recipe strict --languages C,Rust --workers 16
     python tools/build_corpus.py linux.tar.xz src.zip mirror.git --output corpus --recipe mine.py --newlines lf
+    python tools/build_corpus.py ~/scripts --output corpus --recipe mixed --languages lua,mine/zork.yml
     python tools/build_corpus.py local --output corpus --recipe mixed --max-megabytes 64 --split 90,5,5
     python tools/build_corpus.py /shared/code --output /shared/corpus --executor slurm --partition cpu --workers 64
 
@@ -50,7 +51,7 @@ from neox_code.corpus.description.summary_table import print_corpus_table, summa
 from neox_code.corpus.executors.options import add_executor_options, build_executor
 from neox_code.corpus.pipeline.build import POLYCODER_SHARES, build_corpus
 from neox_code.corpus.pipeline.plan import normalize_sources
-from neox_code.corpus.recipes.registry import find_recipe, list_recipe_names
+from neox_code.corpus.recipes.registry import add_described_languages, find_recipe, list_recipe_names
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.corpus.sources.folder_layout import LAYOUTS
 from neox_code.errors import DataError, run_command
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     """Build the corpus and print its table; return the exit status."""
     arguments = make_parser().parse_args(argv)
     refuse_output_in_source(arguments.output, arguments.sources)
-    recipe = find_recipe(arguments.recipe)
+    recipe, languages = add_described_languages(find_recipe(arguments.recipe), arguments.languages or ())
     if arguments.newlines is not None:
         recipe = dataclasses.replace(recipe, newlines=arguments.newlines)
     with report_figures(arguments.json) as figures, build_executor(arguments, needs=list_shared_paths(arguments)) as executor:
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
             seed=arguments.seed,
             max_bytes=arguments.max_megabytes and int(arguments.max_megabytes * 1e6),
             shares=arguments.split,
-            languages=arguments.languages,
+            languages=languages,
             workers=arguments.workers,
             tokenizer=arguments.tokenizer,
             layout=arguments.layout,
@@ -122,7 +123,10 @@ def make_parser() -> Parser:
         help=f"languages, filters, edits: {', '.join(list_recipe_names())}, or a Python file with a RECIPE (default: polycoder)",
     )
     result.add_argument(
-        "--languages", type=parse_name_list, metavar="A,B", help="languages to include (default: all of the recipe)"
+        "--languages",
+        type=parse_name_list,
+        metavar="A,B",
+        help="languages to include: of the recipe (default: all), of configs/languages/, or YAML files as those there",
     )
     result.add_argument("--language", metavar="A", help="language of dataset rows that have neither a language nor a path")
     result.add_argument("--layout", choices=LAYOUTS, help="meaning of a source's folders (default: detected)")

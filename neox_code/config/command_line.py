@@ -177,6 +177,14 @@ OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "eval_corpus": (("evaluate",), {"metavar": "DIR", "help": "sets eval_corpus: the corpus that the model was trained on"}),
     "eval_data": (("evaluate",), {"metavar": "DIR", "help": "sets eval_data: the folder of the benchmarks"}),
     "eval_problem_file": (("evaluate",), {"metavar": "FILE", "help": "sets eval_problem_file, for one task"}),
+    "eval_languages": (
+        ("evaluate",),
+        {
+            "metavar": "FILE,...",
+            "type": parse_name_list,
+            "help": "sets eval_languages: YAML files of languages, as configs/languages/",
+        },
+    ),
     "eval_samples": (("evaluate",), {"metavar": "FILE", "help": "sets eval_samples: checks its samples, without a model"}),
     "allow_weak_sandbox": (
         ("evaluate",),
@@ -196,6 +204,7 @@ OTHER_NAMES = {
     "eval_corpus": "--corpus",
     "eval_data": "--data",
     "eval_problem_file": "--problem-file",
+    "eval_languages": "--language",
     "eval_samples": "--samples",
     "allow_weak_sandbox": "--allow-weak-sandbox",
 }

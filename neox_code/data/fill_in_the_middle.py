@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from neox_code.config.data import DataConfig
 from neox_code.data.shares import require_origins
 from neox_code.errors import DataError
-from neox_code.syntax.grammars import GRAMMARS, load_grammar
+from neox_code.syntax.grammars import list_grammars, load_grammar
 from neox_code.syntax.spans import KINDS, list_spans
 from neox_code.tokenizer.infilling import Order, encode_next, find_markers, order_parts
 from neox_code.tokenizer.protocol import Tokenizer
@@ -160,8 +160,9 @@ def build_document_transform(transform: MiddleTransform, prefix: str) -> Documen
     if not transform.syntax_rate:
         return DocumentTransform(transform, None)
     names, index = require_origins(prefix, "fim_syntax_rate").read_languages()
-    for name in set(names) & set(GRAMMARS):
-        load_grammar(GRAMMARS[name])
+    for name, grammar in list_grammars().items():
+        if name in names:
+            load_grammar(grammar)
     return DocumentTransform(transform, (names, index.astype(np.min_scalar_type(len(names)))))
 
 
@@ -184,7 +185,7 @@ def choose_middle(text: str, data: bytes, language: str | None, generator: np.ra
 
     A language without a grammar has no syntactic kinds.
     """
-    if language in GRAMMARS:
+    if language in list_grammars():
         spans = [span for span in list_spans(language, data) if span.kind in MIDDLE_KINDS]
         kinds = sorted({span.kind for span in spans}, key=KINDS.index)
         if kinds:

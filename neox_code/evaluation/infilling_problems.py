@@ -17,7 +17,7 @@ from neox_code.corpus.shards import Document
 from neox_code.evaluation.sample_files import read_rows
 from neox_code.evaluation.task import TaskProblem
 from neox_code.files import write_json_lines
-from neox_code.syntax.grammars import GRAMMARS
+from neox_code.syntax.grammars import list_grammars
 from neox_code.syntax.spans import Span, list_spans
 
 INFILLING_KINDS = ("call", "argument", "condition", "block", "string", "comment", "whitespace")
@@ -40,7 +40,7 @@ def make_problems(documents: Iterable[Document], kinds: Sequence[str], count: in
     for document in documents:
         source = document.text.encode("utf-8", "replace")
         spans: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
-        for kind, begin, end in find_middles(document.language, source) if document.language in GRAMMARS else ():
+        for kind, begin, end in find_middles(document.language, source) if document.language in list_grammars() else ():
             if kind in kinds and begin and end - begin <= 2 * find_maximum_tokens(kind):
                 key = hashlib.sha256(f"{seed} {kind} {begin} {document.sha256}".encode()).hexdigest()
                 spans[kind].append((key, begin, end))

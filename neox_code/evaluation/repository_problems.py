@@ -19,7 +19,7 @@ from typing import Any
 
 from neox_code.corpus.shards import Document
 from neox_code.evaluation.execution.judge import Execution, Program, run_programs
-from neox_code.evaluation.execution.languages import find_missing_program
+from neox_code.evaluation.execution.language_files import find_missing_program
 from neox_code.evaluation.execution.repository import (
     CARGO_TESTS,
     RUNNERS,

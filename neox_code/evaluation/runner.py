@@ -52,6 +52,7 @@ from neox_code.generation.loading import LoadedModel, load_model
 from neox_code.generation.prompts import PromptItem
 from neox_code.generation.samples import write_samples
 from neox_code.installation import CHECKOUT
+from neox_code.languages import register_language
 from neox_code.logs import get_logger, progress
 
 log = get_logger(__name__)
@@ -74,6 +75,8 @@ def evaluate_tasks(config: NeoXConfig | None, section: EvaluationConfig) -> Iter
 
     Names, problems and samples are read before a model is loaded. Raise ConfigError and DataError for what is wrong with them.
     """
+    for file in section.eval_languages:
+        register_language(file)
     tasks = [find_task(name) for name in dict.fromkeys(section.eval_tasks)]
     if (section.eval_samples or section.eval_problem_file) and len(tasks) != 1:
         raise ConfigError(f"--samples and --problem-file belong to one task, not to {len(tasks)}. Give one name to --tasks.")

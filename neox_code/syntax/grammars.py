@@ -10,6 +10,7 @@ import itertools
 import time
 
 from neox_code.errors import ConfigError
+from neox_code.languages import list_languages
 
 try:
     import tree_sitter
@@ -20,12 +21,9 @@ GRAMMARS = {
     "C": "tree_sitter_c:language",
     "C#": "tree_sitter_c_sharp:language",
     "C++": "tree_sitter_cpp:language",
-    "GDScript": "tree_sitter_gdscript:language",
     "Go": "tree_sitter_go:language",
     "Java": "tree_sitter_java:language",
     "JavaScript": "tree_sitter_javascript:language",
-    "Kotlin": "tree_sitter_kotlin:language",
-    "Lua": "tree_sitter_lua:language",
     "PHP": "tree_sitter_php:language_php",
     "Python": "tree_sitter_python:language",
     "Ruby": "tree_sitter_ruby:language",
@@ -34,7 +32,7 @@ GRAMMARS = {
     "TSX": "tree_sitter_typescript:language_tsx",
     "TypeScript": "tree_sitter_typescript:language_typescript",
 }
-"""Language -> package and function of its grammar."""
+"""Language -> package and function of its grammar; `list_grammars` adds those of language files."""
 
 PHP_WITHOUT_TAG = "tree_sitter_php:language_php_only"
 
@@ -49,15 +47,21 @@ twentieth of a second, and one step for 45 bytes or more. Hostile texts, such as
 FREE_STEPS = 1000
 
 
+def list_grammars() -> dict[str, str]:
+    """Return language -> package and function of its grammar, for all languages that have one."""
+    return GRAMMARS | {language.name: language.grammar for language in list_languages().values() if language.grammar}
+
+
 def parse(language: str, source: bytes) -> "tree_sitter.Tree | None":
     """Return the syntax tree of a text; None if the text exceeds the limits of size or work.
 
     Offsets in the tree are bytes of `source`, which may hold any bytes. PHP without a tag `<?` is read as code. Raise ConfigError
     if there is no grammar of the language, or it is not installed.
     """
-    if language not in GRAMMARS:
-        raise ConfigError(f"there is no grammar of {language!r}. Languages with grammars: {', '.join(GRAMMARS)}.")
-    grammar = load_grammar(PHP_WITHOUT_TAG if language == "PHP" and b"<?" not in source else GRAMMARS[language])
+    grammars = list_grammars()
+    if language not in grammars:
+        raise ConfigError(f"there is no grammar of {language!r}. Languages with grammars: {', '.join(grammars)}.")
+    grammar = load_grammar(PHP_WITHOUT_TAG if language == "PHP" and b"<?" not in source else grammars[language])
     if len(source) > MAX_BYTES:
         return None
     end, most, steps = time.thread_time() + MAX_CPU_SECONDS, len(source) // BYTES_PER_STEP + FREE_STEPS, itertools.count()
@@ -84,4 +88,5 @@ def load_grammar(place: str) -> "tree_sitter.Language":
     try:
         return tree_sitter.Language(getattr(importlib.import_module(package), function)())
     except (ModuleNotFoundError, AttributeError):
-        raise ConfigError(f"{package} or tree_sitter is not installed. Run: pip install 'neox-code[syntax]'") from None
+        name = package.replace("_", "-")
+        raise ConfigError(f"{package} or tree_sitter is not installed. Run: pip install 'neox-code[syntax]' {name}") from None

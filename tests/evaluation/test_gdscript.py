@@ -10,7 +10,7 @@ import pytest
 
 from neox_code.config.evaluation import EvaluationConfig
 from neox_code.errors import DataError
-from neox_code.evaluation.execution.languages import find_missing_program
+from neox_code.evaluation.execution.language_files import find_missing_program
 from neox_code.evaluation.gdscript.extraction import extract_code
 from neox_code.evaluation.gdscript.syntax import find_problems
 from neox_code.evaluation.runner import evaluate_tasks

@@ -6,7 +6,7 @@ import make_benchmark
 import pytest
 
 from neox_code.errors import DataError
-from neox_code.evaluation.execution.languages import find_missing_program
+from neox_code.evaluation.execution.language_files import find_missing_program
 from neox_code.evaluation.execution.repository import RUNNERS, is_checked, list_test_folders
 from neox_code.evaluation.task import CheckSettings, TaskInputs, TaskSample
 from neox_code.evaluation.tasks.repository_tests import REPOSITORY_TESTS

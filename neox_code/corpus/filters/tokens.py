@@ -1,5 +1,6 @@
 """Filter files by their number of tokens. Pygments' lexer of the language finds the tokens; white space is counted."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -8,6 +9,9 @@ from pygments.lexers import find_lexer_class
 
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.token_count import TokenCounter
+
+GENERIC_TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
+"""A token of a language without lexer: a word, white space, or one other character."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,13 @@ class MinTokens:
     name = "minimal number of tokens"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        return load_token_counter(file.language).count(file.text, self.limit) >= self.limit or f"under {self.limit} tokens"
+        counter = load_token_counter(file.language)
+        count = len(GENERIC_TOKEN.findall(file.text)) if counter is None else counter.count(file.text, self.limit)
+        return count >= self.limit or f"under {self.limit} tokens"
 
 
 @cache
-def load_token_counter(language: str) -> TokenCounter:
-    """Return the counter of a language by its Pygments name, with the lexer's default options."""
-    return TokenCounter(find_lexer_class(language)())
+def load_token_counter(language: str) -> TokenCounter | None:
+    """Return the counter of a language by its Pygments name; None for a language without a lexer."""
+    lexer = find_lexer_class(language)
+    return lexer and TokenCounter(lexer())

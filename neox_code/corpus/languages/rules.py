@@ -12,6 +12,8 @@ r"""Rules that decide the language of a file: by the language of its project, or
 Rules are small frozen dataclasses: they are pickled for other processes, and their `repr` identifies them.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -23,6 +25,7 @@ from neox_code.corpus.linguist.detect import detect, find_by_name
 from neox_code.corpus.linguist.tables import LANGUAGE_TYPES
 from neox_code.corpus.sources.protocol import Project
 from neox_code.errors import DataError
+from neox_code.languages import LanguageFile
 
 
 class LanguageRule(Protocol):
@@ -120,6 +123,36 @@ class FileLanguage:
 
     def get_counted_language(self, path: str, text: str | None = None) -> str | None:
         return find_counted_language(path, text)
+
+
+@dataclass(frozen=True)
+class DescribedLanguage(FileLanguage):
+    """Linguist's rule, after the suffixes and patterns of language files (neox_code/languages.py)."""
+
+    described: tuple[tuple[str, tuple[str, ...], str | None], ...] = ()
+    """Name, suffixes and pattern of each language file."""
+    name = "language of the file, by language files"
+
+    def __post_init__(self) -> None:
+        FileLanguage(tuple(sorted(set(self.languages).difference(name for name, _, _ in self.described))))
+
+    def find_languages_by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
+        names = [name for name, suffixes, _ in self.described if name in self.languages and path.lower().endswith(suffixes)]
+        return tuple(names) or super().find_languages_by_name(project, path)
+
+    def find_languages_by_content(
+        self, project: Project, path: str, text: str, possible: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
+        for name, _, pattern in self.described:
+            if name in (possible or ()) and (pattern is None or re.search(pattern, text, re.MULTILINE)):
+                return (name,)
+        return super().find_languages_by_content(project, path, text, possible)
+
+
+def describe_languages(files: Sequence[LanguageFile], others: Sequence[str] = ()) -> DescribedLanguage:
+    """Return the rule that selects the languages of language files, and others that linguist knows."""
+    described = tuple((file.name, tuple(suffix.lower() for suffix in file.suffixes), file.pattern) for file in files)
+    return DescribedLanguage((*(file.name for file in files), *others), described)
 
 
 @cache

@@ -5,20 +5,23 @@ find_recipe("recipes/short.py")     RECIPE of a Python file
 get_recipe_file(recipe)                    the user's file that a recipe was loaded from; None for a recipe of this folder
 """
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from neox_code.corpus import recipes
+from neox_code.corpus.languages.rules import describe_languages
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.errors import DataError, NeoXError
+from neox_code.languages import find_language
 
 NOT_RECIPES = ("recipe", "registry")
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -41,6 +44,20 @@ def find_recipe(name_or_path: str | Path) -> Recipe:
     raise DataError(
         f"recipe {name!r} is not known. Choose one of {', '.join(list_recipe_names())}, or a Python file with a RECIPE."
     )
+
+
+def add_described_languages(recipe: Recipe, names: Sequence[str]) -> tuple[Recipe, tuple[str, ...]]:
+    """Return the recipe with the languages of names that it lacks and a language file describes, and the languages of all names.
+
+    A name is a language, in any case if configs/languages/ has it, or the path of a YAML file. If one is added, each file has its
+    own language. Other names are returned unchanged. Raise ConfigError for a bad file.
+    """
+    files = {name: file for name in names if name not in recipe.languages and (file := find_language(name))}
+    languages = tuple(files[name].name if name in files else name for name in names)
+    if added := [file for file in files.values() if file.name not in recipe.languages]:
+        rule = describe_languages(added, recipe.languages)
+        recipe = dataclasses.replace(recipe, languages=rule.languages, language_rule=rule)
+    return recipe, languages
 
 
 def load_recipe(path: Path, original: Path | None = None) -> Recipe:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from neox_code.errors import NeoXError
-from neox_code.evaluation.execution.languages import LANGUAGES, find_missing_program
+from neox_code.evaluation.execution.language_files import find_missing_program, get_language, list_file_fields, list_language_names
 from neox_code.processes.sandbox import require_sandbox
 
 ROOT = Path(__file__).parents[3]
@@ -88,7 +88,8 @@ class Worker:
     """A process that runs programs; see `worker.py`. If it ends, a new one starts with the first program without an answer."""
 
     def __init__(self, languages: Sequence[str], modules: Sequence[str], cache: Path):
-        names = {"cache": str(cache), "languages": list(languages), "modules": list(modules), "folders": list_python_folders()}
+        described = {name: list_file_fields(name) for name in languages}
+        names = {"cache": str(cache), "languages": described, "modules": list(modules), "folders": list_python_folders()}
         self.start = START.format(root=str(ROOT), **names)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -142,8 +143,9 @@ def run_programs(
     """
     require_sandbox(weak_sandbox)
     languages = sorted({program.language for program in programs})
-    if unknown := [language for language in languages if language not in LANGUAGES]:
-        raise NeoXError(f"{', '.join(unknown)}: programs in this language cannot be run. Known: {', '.join(LANGUAGES)}")
+    if unknown := [language for language in languages if get_language(language) is None]:
+        known = ", ".join(list_language_names())
+        raise NeoXError(f"{', '.join(unknown)}: programs in this language cannot be run. Known: {known}")
     missing = {language: name for language in languages if (name := find_missing_program(language))}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "neox-code", "compilers")
     with suppress(OSError):  # only Go's compiler needs it

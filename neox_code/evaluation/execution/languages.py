@@ -1,4 +1,4 @@
-"""The languages whose programs can be run: the file, how it is compiled and run, and how the end of a program is reported.
+"""The languages whose programs can be run, besides those of language files: the file, the compiler, the command, the end.
 
 A program passes when it reaches its end, not when it exits with status 0: a completion could call exit(0) before its tests.
 Therefore another file, the harness, runs the program and then prints a random word, which it received as its last argument. Where
@@ -53,9 +53,6 @@ loaded = true;
 """
 RUBY_HARNESS = 'secret, output = ARGV.pop, IO.for_fd(1)\nload "./program.rb"\n$stdout.flush\noutput.syswrite(secret)\n'
 PHP_HARNESS = '<?php require "program.php"; while (ob_get_level()) ob_end_flush(); fwrite(STDOUT, end($_SERVER["argv"]));'
-LUA_HARNESS = (
-    'local secret, output, loaded = table.remove(arg), io.stdout, loadfile\nassert(loaded("program.lua"))()\noutput:write(secret)\n'
-)
 GO_HARNESS = r"""package main
 import "os"
 func main() {
@@ -64,19 +61,6 @@ func main() {
     programMain()
     os.Stdout.WriteString(secret)
 }
-"""
-GODOT_HARNESS = r"""extends SceneTree
-func _init():
-    var arguments = OS.get_cmdline_args()
-    var script = load("res://program.gd")
-    if script == null or not script.can_instance():
-        OS.exit_code = 1
-    else:
-        var program = script.new()
-        if program.has_method("main"):
-            program.main()
-        print(arguments[arguments.size() - 1])
-    quit()
 """
 
 
@@ -129,14 +113,6 @@ LANGUAGES: dict[str, Language] = {
         ("Harness.java", JAVA_HARNESS),
         reserves_memory=True,
     ),
-    "kotlin": Language(
-        "program.kt",
-        ("kotlinc", "java", "javac"),
-        ("kotlinc", "program.kt", "-nowarn", "-include-runtime", "-d", "program.jar"),
-        ("java", *JVM, "-ea", "-cp", "program.jar", "Harness.java", "ProgramKt"),
-        ("Harness.java", JAVA_HARNESS),
-        reserves_memory=True,
-    ),
     "c": Language("program.c", ("gcc",), GCC, ("./program",), ("harness.c", C_HARNESS)),
     "cpp": Language(
         "program.cpp", ("g++",), GXX, ("./program",), ("harness.c", C_HARNESS), variants=((SSL, {"compile": (*GXX, "-lcrypto")}),)
@@ -180,7 +156,6 @@ LANGUAGES: dict[str, Language] = {
         ("harness.php", PHP_HARNESS),
         prepare=lambda source: source if source.lstrip().startswith("<?") else "<?php\n" + source,
     ),
-    "lua": Language("program.lua", ("lua",), (), ("lua", "harness.lua"), ("harness.lua", LUA_HARNESS)),
     "go test": Language(
         "",
         ("go",),
@@ -200,9 +175,6 @@ LANGUAGES: dict[str, Language] = {
         executables="target/debug/deps/*",
     ),
     "node test": Language("", ("node",), (), ("node", "--test", "--test-reporter=tap"), reserves_memory=True, processes=64),
-    "gdscript": Language(
-        "program.gd", ("godot3-server",), (), ("godot3-server", "--path", ".", "-s", "harness.gd"), ("harness.gd", GODOT_HARNESS)
-    ),
 }
 OTHER_NAMES = {"lua": ("lua", "lua5.4", "lua5.3"), "tsc": ("tsc",)}
 """Program -> the names under which distributions install it."""
@@ -215,11 +187,6 @@ def find_program(name: str) -> str | None:
         root = subprocess.run([Path(path).with_name("rustc"), "--print", "sysroot"], capture_output=True, text=True).stdout.strip()
         path = f"{root}/bin/{name}" if root else None
     return path
-
-
-def find_missing_program(language: str) -> str | None:
-    """Return the program that a language needs and that is not installed; None if there is none."""
-    return next((program for program in LANGUAGES[language].programs if find_program(program) is None), None)
 
 
 def list_readable_folders(program: str) -> list[str]:

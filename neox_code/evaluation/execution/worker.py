@@ -28,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neox_code.evaluation.execution.languages import LANGUAGES, find_program, list_readable_folders
+from neox_code.evaluation.execution.languages import LANGUAGES, Language, find_program, list_readable_folders
 from neox_code.processes import sandbox as sandbox_module
 from neox_code.processes.sandbox import Finished, Limits, OwnerEnded, Sandbox, execute
 
@@ -248,15 +248,17 @@ def check(request: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
     }
 
 
-def main(cache: str, languages: list[str], modules: list[str], folders: list[str]) -> None:
+def main(cache: str, languages: dict[str, dict[str, Any]], modules: list[str], folders: list[str]) -> None:
     """Answer requests until standard input ends. `modules` are imported before, if they are installed.
 
-    `folders` are Python's prefix, its base prefix and the folders of installed packages.
+    `languages` are those of the programs, with the fields of each that a file describes. `folders` are Python's prefix, its base
+    prefix and the folders of installed packages.
     """
     sys.prefix, sys.base_prefix, *packages = folders
     sys.path += [path for path in packages if path not in sys.path]
     builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "Ctrl-D")
     readable = [*SYSTEM, *map(str, Path("/etc").glob("java-*")), *folders]
+    LANGUAGES.update({name: Language(**described) for name, described in languages.items() if described})
     for language in languages:
         for program in LANGUAGES[language].programs:
             readable += list_readable_folders(find_program(program) or "/usr/bin/none")

@@ -10,7 +10,7 @@ them and Cohen's kappa are reported too.
 from collections.abc import Iterator, Mapping, Sequence
 
 from neox_code.errors import DataError
-from neox_code.evaluation.execution.languages import find_missing_program
+from neox_code.evaluation.execution.language_files import find_missing_program
 from neox_code.evaluation.gdscript.extraction import extract_code
 from neox_code.evaluation.gdscript.reference_checks import (
     find_missing,

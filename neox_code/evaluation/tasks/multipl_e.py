@@ -1,4 +1,5 @@
 """Problems in MultiPL-E's format, in any language that the sandbox runs: `--tasks multiple-lua --problem-file FILE.jsonl`.
+`--tasks multiple --language zork.yml --problem-file FILE.jsonl` runs programs as a language file describes.
 
     multipl-e/humaneval-LANGUAGE.jsonl        name, language, prompt, tests, stop_tokens
 
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from neox_code.errors import DataError
 from neox_code.evaluation.execution.judge import Program
+from neox_code.evaluation.execution.language_files import get_language, list_language_names
 from neox_code.evaluation.sample_files import read_rows
 from neox_code.evaluation.task import Task, TaskInputs, TaskProblem, TaskSample
 from neox_code.evaluation.tasks.programs import check_programs
@@ -38,9 +40,9 @@ def load_multiple(name: str) -> Callable[[TaskInputs], list[TaskProblem]]:
         path = inputs.find_file(f"multipl-e/humaneval-{name or 'LANGUAGE'}.jsonl", source)
         problems = []
         for number, row in enumerate(read_rows(path, FIELDS), 1):
-            language = LANGUAGES.get(row["language"])
+            language = LANGUAGES.get(row["language"], row["language"] if get_language(row["language"]) else None)
             if language is None or (name and language != LANGUAGES.get(name, name)):
-                expected = name or ", ".join(sorted(LANGUAGES))
+                expected = name or ", ".join(sorted({*LANGUAGES, *list_language_names()}))
                 raise DataError(f"{path}: row {number} has the language {row['language']!r}; expected {expected}.")
             fields = row | {"language": language}
             problems.append(TaskProblem(row["name"], row["prompt"], stop=tuple(filter(None, row["stop_tokens"])), fields=fields))

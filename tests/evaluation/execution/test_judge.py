@@ -10,7 +10,7 @@ import pytest
 from neox_code.errors import NeoXError
 from neox_code.evaluation.execution import judge, languages
 from neox_code.evaluation.execution.judge import Program, run_programs
-from neox_code.evaluation.execution.languages import find_missing_program
+from neox_code.evaluation.execution.language_files import find_missing_program
 from neox_code.processes.sandbox import find_missing_parts
 
 pytestmark = pytest.mark.skipif(bool(find_missing_parts()), reason=f"this machine lacks {find_missing_parts()}")
