@@ -11,7 +11,6 @@ from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.token_count import TokenCounter
 
 GENERIC_TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
-"""A token of a language without lexer: a word, white space, or one other character."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,18 @@ class MinTokens:
     name = "minimal number of tokens"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        counter = load_token_counter(file.language)
-        count = len(GENERIC_TOKEN.findall(file.text)) if counter is None else counter.count(file.text, self.limit)
-        return count >= self.limit or f"under {self.limit} tokens"
+        return load_token_counter(file.language).count(file.text, self.limit) >= self.limit or f"under {self.limit} tokens"
+
+
+class GenericTokenCounter:
+    """The counter of a language without a lexer: a token is a word, white space, or one other character."""
+
+    def count(self, text: str, limit: int | None = None) -> int:
+        return len(GENERIC_TOKEN.findall(text))
 
 
 @cache
-def load_token_counter(language: str) -> TokenCounter | None:
-    """Return the counter of a language by its Pygments name; None for a language without a lexer."""
+def load_token_counter(language: str) -> TokenCounter | GenericTokenCounter:
+    """Return the counter of a language by its Pygments name, with the lexer's default options."""
     lexer = find_lexer_class(language)
-    return lexer and TokenCounter(lexer())
+    return TokenCounter(lexer()) if lexer else GenericTokenCounter()

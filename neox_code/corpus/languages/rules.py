@@ -127,7 +127,7 @@ class FileLanguage:
 
 @dataclass(frozen=True)
 class DescribedLanguage(FileLanguage):
-    """Linguist's rule, after the suffixes and patterns of language files (neox_code/languages.py)."""
+    """Linguist's rule, for files with the suffixes of language files (neox_code/languages.py); their patterns have priority."""
 
     described: tuple[tuple[str, tuple[str, ...], str | None], ...] = ()
     """Name, suffixes and pattern of each language file."""
@@ -138,19 +138,22 @@ class DescribedLanguage(FileLanguage):
 
     def find_languages_by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
         names = [name for name, suffixes, _ in self.described if name in self.languages and path.lower().endswith(suffixes)]
-        return tuple(names) or super().find_languages_by_name(project, path)
+        if names or len(self.described) == len(self.languages):  # else linguist finds the others
+            return tuple(names)
+        return super().find_languages_by_name(project, path)
 
     def find_languages_by_content(
         self, project: Project, path: str, text: str, possible: tuple[str, ...] | None
     ) -> tuple[str, ...]:
         for name, _, pattern in self.described:
-            if name in (possible or ()) and (pattern is None or re.search(pattern, text, re.MULTILINE)):
+            is_alone = pattern is None and name not in LANGUAGE_TYPES
+            if name in (possible or ()) and (is_alone or (pattern and re.search(pattern, text, re.MULTILINE))):
                 return (name,)
         return super().find_languages_by_content(project, path, text, possible)
 
 
 def describe_languages(files: Sequence[LanguageFile], others: Sequence[str] = ()) -> DescribedLanguage:
-    """Return the rule that selects the languages of language files, and others that linguist knows."""
+    """Return the rule that selects the languages of language files, and others of linguist."""
     described = tuple((file.name, tuple(suffix.lower() for suffix in file.suffixes), file.pattern) for file in files)
     return DescribedLanguage((*(file.name for file in files), *others), described)
 
