@@ -33,6 +33,6 @@ def write_random_adapter(config: NeoXConfig, folder: Path, rows: int, seed: int)
     generator = torch.Generator().manual_seed(seed)
     for tensor in trained.values():
         tensor.add_(0.2 * torch.randn(tensor.shape, generator=generator))
-    sample = make_sample(config.model, read_weights(find_base(config), config.model).__getitem__)
+    sample = make_sample(read_weights(find_base(config), config.model))
     write_adapter(folder, make_peft_config(config, rows), config.model, trained, sample)
     return folder

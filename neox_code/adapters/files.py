@@ -2,15 +2,15 @@
 
     write_adapter(folder, config, vocab_size, tensors, sample)          # adapter_config.json and adapter_model.safetensors
     adapter = read_adapter(folder, model)                       # the inverse, also of PEFT's own folders
-    adapter.require_base(folder, read)                          # CheckpointError for another base
+    adapter.require_base(folder, weights)                       # CheckpointError for another base
 
-A few weights of the base stand in the header of the safetensors file, so that an adapter is not used with another base of the same
-shape. PEFT ignores them, and its own files have none.
+A few values of each weight of the base stand in the header of the safetensors file, so that an adapter is not used with another
+base of the same shape. PEFT ignores them, and its own files have none.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,27 +29,40 @@ from neox_code.config.hugging_face import find_nearest_architecture, read_json_o
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError
+from neox_code.model.sharding import get_sharding
 from neox_code.parallel.grid import single_process_grid
 
 CONFIG, WEIGHTS = ADAPTER_CONFIG, "adapter_model.safetensors"
 PREFIX = "base_model.model."
-SAMPLE = "neox_code_base_sample"
+SAMPLE = "neox_code_base"
 """Key of the base's sample in the header of the safetensors file."""
-SAMPLE_VALUES = 64
-SAMPLE_TOLERANCE = 2**-6
-"""Maximum relative difference of a sample's values, which the base's files may have rounded."""
+SAMPLE_VALUES = 8
+SAMPLE_TOLERANCE = 2**-7
+"""Maximum relative difference of values from files of different types, which have rounded them; of one type they must be equal."""
+
+BaseSample = dict[str, tuple[str, list[float]]]
+"""Name of a weight -> type and values."""
 
 HEADS = ("lm_head", "embed_out")
 """Last names of Hugging Face's head, in the order of preference for writing: transformers 5 renamed that of GPTNeoX."""
 
 
-def make_sample(model: ModelConfig, read: Callable[[str], torch.Tensor]) -> list[float]:
-    """Return some weights of a base, which `read` returns by our names: the begin of the last block's attention output."""
-    return read(sample_name(model))[0, :SAMPLE_VALUES].float().tolist()
+def make_sample(weights: Mapping[str, torch.Tensor]) -> BaseSample:
+    """Return some values of each weight of a base, at equal distances. Of the vocabulary's weights the first rows are read, because
+    files differ in the number of padding rows."""
+    found = {}
+    for name in weights:
+        weight = weights[name]
+        values = (weight[:SAMPLE_VALUES] if get_sharding(name).is_vocabulary else weight).reshape(-1)
+        places = [number * (len(values) - 1) // (SAMPLE_VALUES - 1) for number in range(SAMPLE_VALUES)]
+        found[name] = str(weight.dtype).removeprefix("torch."), values[places].float().tolist()
+    return found
 
 
-def sample_name(model: ModelConfig) -> str:
-    return f"sequential.{model.num_layers + 1}.attention.dense.weight"
+def is_same_weight(one: tuple[str, list[float]], other: tuple[str, list[float]]) -> bool:
+    """Return True if two samples of a weight can be of the same weight, rounded to their types."""
+    first, second = torch.tensor(one[1]), torch.tensor(other[1])
+    return torch.equal(first, second) if one[0] == other[0] else torch.allclose(first, second, rtol=SAMPLE_TOLERANCE, atol=1e-6)
 
 
 def make_peft_config(config: NeoXConfig, vocab_size: int) -> dict[str, Any]:
@@ -115,7 +128,7 @@ KINDS = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight", "magnitude": "lor
 
 
 def write_adapter(
-    folder: Path, peft_config: Mapping[str, Any], model: ModelConfig, trained: Mapping[str, torch.Tensor], sample: list[float]
+    folder: Path, peft_config: Mapping[str, Any], model: ModelConfig, trained: Mapping[str, torch.Tensor], sample: BaseSample
 ) -> None:
     """Write an adapter of trained parameters, by our names, to a folder; files of an earlier one are replaced."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,17 +152,18 @@ class Adapter:
     """Our name of a linear layer -> its change."""
     rows: Mapping[str, tuple[list[int], torch.Tensor]] = field(default_factory=dict)
     """Our name of an embedding or head -> ids and their rows."""
-    sample: list[float] | None = None
+    sample: BaseSample | None = None
 
-    def require_base(self, base: Path, model: ModelConfig, read: Callable[[str], torch.Tensor]) -> None:
-        """Raise CheckpointError unless the weights of the base, which `read` returns by our names, are those of the training."""
+    def require_base(self, base: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        """Raise CheckpointError unless the weights of the base, by our names, are those of the training."""
         if self.sample is None:
             return
-        found, sample = torch.tensor(make_sample(model, read)), torch.tensor(self.sample)
-        if found.shape != sample.shape or not torch.allclose(found, sample, rtol=SAMPLE_TOLERANCE, atol=1e-6):
+        found = make_sample(weights)
+        same = {name for name in found if name in self.sample and is_same_weight(found[name], self.sample[name])}
+        if other := sorted({*found, *self.sample} - same):
             raise CheckpointError(
-                f"{self.folder} is an adapter for another base than {base}: the weights {sample_name(model)} differ. "
-                "Use the base that its training loaded (base_model_name_or_path in its adapter_config.json)."
+                f"{self.folder} is an adapter for another base than {base}: {len(other)} of {len(found)} weights differ, for "
+                f"example {other[0]}. Use the base that its training loaded (base_model_name_or_path in its {CONFIG})."
             )
 
     def merge(self, name: str, weight: torch.Tensor) -> torch.Tensor:
@@ -201,9 +215,9 @@ def read_adapter(folder: Path, model: ModelConfig) -> Adapter:
     return Adapter(folder, changes, rows, sample)
 
 
-def merge_weights(weights: LazyWeights, adapter: Adapter, base: Path, model: ModelConfig) -> LazyWeights:
+def merge_weights(weights: LazyWeights, adapter: Adapter, base: Path) -> LazyWeights:
     """Return the weights of a base with the adapter. Raise CheckpointError if it is an adapter for another base."""
-    adapter.require_base(base, model, weights.__getitem__)
+    adapter.require_base(base, weights)
 
     def read(name: str) -> torch.Tensor:
         return adapter.merge(name, weights[name])
@@ -255,7 +269,7 @@ def read_lora_settings(folder: Path, content: Mapping[str, Any]) -> LowRankSetti
     return LowRankSettings(rank, alpha, bool(content.get("use_rslora")), bool(content.get("use_dora")))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], list[float] | None]:
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], BaseSample | None]:
     """Return the tensors of an adapter, and the sample of its base if it has one."""
     try:
         with safe_open(path, framework="pt") as file:

@@ -116,7 +116,7 @@ def read_weights(folder: Path, model: ModelConfig, is_whole: bool = True, names_
     """Return the whole weights of a checkpoint by name (`sequential.INDEX.NAME`), in layer order. Each weight is read when used.
 
     Raise CheckpointError for a damaged file. With `is_whole`, raise it also unless the checkpoint has exactly the parameters of the
-    model. With `names_only`, which is for callers that read no value, no checksum is compared.
+    model. With `names_only`, which is for callers that read few values or none, no checksum is compared.
     """
     weights = open_weights(folder, model, names_only)
     if not is_whole:

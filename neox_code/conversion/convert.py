@@ -53,7 +53,7 @@ def convert(
     source = open_source(path, iteration, overrides)
     if options.adapter is not None:
         adapter = read_adapter(options.adapter, source.model)
-        source = replace(source, weights=merge_weights(source.weights, adapter, source.folder, source.model))
+        source = replace(source, weights=merge_weights(source.weights, adapter, source.folder))
     if form != "universal":
         refuse_own_keys(source.config)
     write_model(source, output, form, options)

@@ -141,7 +141,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None, serves: b
         reason = "two have the same name" if serves else "only serve takes several"
         raise ConfigError(f"{config.format_key('adapters')}: {reason}. Change it.")
     if adapters and not serves:
-        weights = merge_weights(weights, adapters[0], folder, model)
+        weights = merge_weights(weights, adapters[0], folder)
     padded = compute_padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
     rows = count_scored_rows(model, tokenizer.vocab_size, folder, record, weights)
     gpt = GPT(build_layers(model, tokenizer.vocab_size, max(padded, rows), single_process_grid(device), dtype, initialize=False))
@@ -149,7 +149,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None, serves: b
     selection = Selection()
     if adapters and serves:
         for adapter in adapters:
-            adapter.require_base(folder, model, weights.__getitem__)
+            adapter.require_base(folder, weights)
         selection = attach_served(gpt, adapters, dtype, device, config.generation.load_in_8bit)
     else:
         gpt = prepare_for_inference(gpt, device, config.generation.load_in_8bit)

@@ -317,7 +317,7 @@ def write_adapter_copies(folder: Path, config: NeoXConfig) -> None:
     try:
         content = load_file(model_file(folder, 0))["module"]
         described = read_json(folder / ADAPTER_FOLDER / ADAPTER_CONFIG)
-        sample = make_sample(config.model, read_weights(find_base(config), config.model).__getitem__)
+        sample = make_sample(read_weights(find_base(config), config.model, names_only=True))
         for place in (folder / ADAPTER_FOLDER, folder.parent / ADAPTER_FOLDER):
             write_adapter(place, described, config.model, content, sample)
     except (OSError, NeoXError) as error:  # the checkpoint itself is whole

@@ -52,7 +52,7 @@ def test_training_and_files_equal_those_of_peft(job, tmp_path, case):
     def list_trained():
         return {name: parameter for name, parameter in ours.named_parameters() if parameter.requires_grad}
 
-    sample = make_sample(config.model, read_weights(base, config.model).__getitem__)
+    sample = make_sample(read_weights(base, config.model))
     described = make_peft_config(config, ROWS)
     write_adapter(tmp_path / "begin", described, config.model, list_trained(), sample)
     peer = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", dtype=torch.float32)
