@@ -1,8 +1,9 @@
-// One pass of a transformer over a few tokens on a CPU: native_decoder.py compiles this file and passes it the model.
+// One pass of a transformer over new tokens on a CPU: native_decoder.py compiles this file and passes it the model.
 //
-// A pass reads all weights from memory once and is limited by that. Its threads divide the outputs of each matrix product, and the
-// heads of attention. The residual stream and all sums are fp32. For every token the order of every sum is fixed, so its results
-// have the same bits beside any other tokens, with any number of threads, and whichever thread computes which part.
+// A pass over a few tokens reads all weights from memory once and is limited by that; a pass over many is limited by arithmetic. Its
+// threads divide the outputs of each matrix product, and the heads of attention. The residual stream and all sums are fp32. For every
+// token the order of every sum is fixed, so its results have the same bits beside any other tokens, in a prompt or after it, with
+// any number of threads, and whichever thread computes which part.
 //
 // Buffers of several tokens have a stride that is a multiple of UNIT, and zeros in the padding.
 #include <sched.h>
@@ -23,7 +24,9 @@
 #include "../parallel/vectors.h"
 
 constexpr int UNIT = 32;  // outputs of a product that are computed together; a multiple of LANES
-constexpr int TILE = 8;   // tokens of a product that are computed together
+constexpr int TILE = 8;   // tokens of a product that are computed together; a pass over more tokens is large
+constexpr int BLOCK = 512;    // tokens of a large pass whose products one thread computes at a time
+constexpr int QUERIES = 64;   // tokens of a text whose attention one thread computes at a time
 
 enum Format { FP32, BF16, BF16_PAIRS, INT8 };
 enum Activation { IDENTITY, GELU, TANH_GELU, RELU, SILU, SIGMOID, SOFTSIGN, MISH };
@@ -236,42 +239,57 @@ static int64_t pad(int64_t count) { return (count + UNIT - 1) / UNIT * UNIT; }
 
 // ---- Matrix products
 
-// The vectors of a product in the form that its kernel reads. Each thread has its own.
+#if defined(__AMX_BF16__)
+// Linux lends the tile registers to a process that asks for them: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
+static const bool has_tiles = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#else
+static const bool has_tiles = false;
+#endif
+
+// The vectors of a product in the form that its kernel reads, each of pad(columns) numbers. In a pass over a few tokens each thread
+// has its own; in a large one they share it.
 struct Input {
-    int64_t stride = 0;
     std::vector<float> wide, scales;
     std::vector<bf16> narrow;
     std::vector<uint8_t> bytes;  // 8-bit integers plus 128
+    bool is_tiled = false;       // narrow is [tokens / 16, columns / UNIT, 16, UNIT]
 
-    float* resize(int64_t tokens, int64_t width) {
-        stride = pad(width);
-        wide.assign(tokens * stride, 0.0f);
-        return wide.data();
+    bf16* place(int64_t token, int64_t column, int64_t stride) {
+        if (!is_tiled) return &narrow[token * stride + column];
+        return &narrow[token / 16 * 16 * stride + column / UNIT * 16 * UNIT + token % 16 * UNIT + column % UNIT];
     }
 
-    // Convert the vectors in `wide` for the product with `linear`.
-    void convert(const Linear& linear, int64_t tokens) {
-        if (linear.format == BF16_PAIRS) {
-            narrow.resize(tokens * stride);
-            for (int64_t i = 0; i < tokens * stride; i += LANES) store(&narrow[i], load(&wide[i]));
-        }
+    void reserve(const Linear& linear, int64_t tokens) {
+        size_t size = (tokens + UNIT - 1) / UNIT * UNIT * pad(linear.columns);
+        if (linear.format == BF16_PAIRS) narrow.resize(std::max(narrow.size(), size));
+        else if (linear.format == INT8) bytes.resize(std::max(bytes.size(), size)), scales.resize(std::max<size_t>(scales.size(), tokens));
+        else wide.resize(std::max(wide.size(), size));
+    }
+
+    // Set the vector of a token, which read(token, to) writes, for the product with `linear`.
+    template <class Read>
+    void set(const Linear& linear, int64_t token, Read read) {
+        static thread_local std::vector<float> buffer;
+        int64_t stride = pad(linear.columns);
+        if (buffer.size() < size_t(stride)) buffer.resize(stride);
+        bool is_kept = linear.format != BF16_PAIRS && linear.format != INT8;
+        float* row = is_kept ? &wide[token * stride] : buffer.data();
+        read(token, row);
+        std::fill(row + linear.columns, row + stride, 0.0f);
+        if (linear.format == BF16_PAIRS)
+            for (int64_t i = 0; i < stride; i += LANES) store(place(token, i, stride), load(row + i));
         if (linear.format != INT8) return;
-        bytes.resize(tokens * stride);
-        scales.resize(tokens);
-        for (int64_t token = 0; token < tokens; token++) {
-            const float* row = &wide[token * stride];
-            Vec largest = {}, broken = {};
-            for (int64_t i = 0; i < stride; i += LANES) {
-                Vec x = load(row + i), size = x < 0 ? -x : x;
-                largest = size > largest ? size : largest;
-                broken += x * 0;  // becomes NaN
-            }
-            float scale = 1e-30f;
-            for (int lane = 0; lane < LANES; lane++) scale = std::max(scale, largest[lane]);
-            scale /= 127;
-            for (int64_t i = 0; i < stride; i++) bytes[token * stride + i] = uint8_t(int(std::nearbyintf(row[i] / scale)) + 128);
-            scales[token] = scale + sum(broken);
+        Vec largest = {}, broken = {};
+        for (int64_t i = 0; i < stride; i += LANES) {
+            Vec x = load(row + i), size = x < 0 ? -x : x;
+            largest = size > largest ? size : largest;
+            broken += x * 0;  // becomes NaN
         }
+        float scale = 1e-30f;
+        for (int lane = 0; lane < LANES; lane++) scale = std::max(scale, largest[lane]);
+        scale /= 127;
+        for (int64_t i = 0; i < stride; i++) bytes[token * stride + i] = uint8_t(int(std::nearbyintf(row[i] / scale)) + 128);
+        scales[token] = scale + sum(broken);
     }
 };
 
@@ -330,44 +348,43 @@ static void multiply_columns(const int8_t* weight, int64_t columns, const uint8_
 template <class T, int R>
 static void multiply_plain(const Linear& linear, const Input& x, int64_t token, int64_t output, float* sums) {
     const T* weight = (const T*)linear.weight + output * linear.columns;
-    const float* vectors = &x.wide[token * x.stride];
+    const int64_t stride = pad(linear.columns);
+    const float* vectors = &x.wide[token * stride];
     int64_t count = std::min<int64_t>(UNIT, linear.rows - output), c = 0;
     constexpr int COLUMNS = R > 4 ? 2 : 4;
     for (; c + COLUMNS <= count; c += COLUMNS)
-        multiply_columns<T, R, COLUMNS>(weight + c * linear.columns, linear.columns, vectors, x.stride, sums + c);
-    for (; c < count; c++) multiply_columns<T, R, 1>(weight + c * linear.columns, linear.columns, vectors, x.stride, sums + c);
+        multiply_columns<T, R, COLUMNS>(weight + c * linear.columns, linear.columns, vectors, stride, sums + c);
+    for (; c < count; c++) multiply_columns<T, R, 1>(weight + c * linear.columns, linear.columns, vectors, stride, sums + c);
 }
 
 template <int R>
 static void multiply_bytes(const Linear& linear, const Input& x, int64_t token, int64_t output, float* sums) {
     const int8_t* weight = (const int8_t*)linear.weight + output * linear.columns;
-    const uint8_t* vectors = &x.bytes[token * x.stride];
+    const int64_t stride = pad(linear.columns);
+    const uint8_t* vectors = &x.bytes[token * stride];
     int64_t count = std::min<int64_t>(UNIT, linear.rows - output), c = 0;
     constexpr int COLUMNS = R > 4 ? 2 : 4;
     alignas(64) int32_t exact[TILE * UNIT] = {};
     for (; c + COLUMNS <= count; c += COLUMNS)
-        multiply_columns<R, COLUMNS>(weight + c * linear.columns, linear.columns, vectors, x.stride, exact + c);
-    for (; c < count; c++) multiply_columns<R, 1>(weight + c * linear.columns, linear.columns, vectors, x.stride, exact + c);
+        multiply_columns<R, COLUMNS>(weight + c * linear.columns, linear.columns, vectors, stride, exact + c);
+    for (; c < count; c++) multiply_columns<R, 1>(weight + c * linear.columns, linear.columns, vectors, stride, exact + c);
     for (int r = 0; r < R; r++)
         for (int i = 0; i < count; i++)
             sums[r * UNIT + i] = float(exact[r * UNIT + i] - linear.sums[output + i]) * x.scales[token + r] * linear.scales[output + i];
 }
 
 #if defined(__AMX_BF16__)
-// Linux lends the tile registers to a process that asks for them: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
-static const bool has_tiles = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
-
+// Shapes of the eight tile registers: numbers of rows, and bytes of a row.
 struct alignas(64) TileShapes {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {};
-    // Tiles 0, 1, 5, 6: sums [R, 16]. 2: vectors [R, 32]. 3, 4: weights [16 pairs, 16 outputs, 2].
-    explicit TileShapes(int r) { rows[0] = rows[1] = rows[2] = rows[5] = rows[6] = uint8_t(r), rows[3] = rows[4] = 16; }
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
 // The two halves of the columns are read in turn, because prefetchers then follow two places.
 static void multiply_tiles(const bf16* weight, int64_t block, int64_t pairs, const bf16* x, int64_t stride, int rows, float* sums) {
-    TileShapes shapes(rows);
+    TileShapes shapes;  // 0, 1, 5, 6: sums [rows, 16]. 2: vectors [rows, 32]. 3, 4: weights [16 pairs, 16 outputs, 2].
+    for (int tile : {0, 1, 2, 5, 6}) shapes.rows[tile] = uint8_t(rows);
     _tile_loadconfig(&shapes);
     _tile_zero(0);
     _tile_zero(1);
@@ -398,15 +415,49 @@ static void multiply_tiles(const bf16* weight, int64_t block, int64_t pairs, con
     for (int i = 0; i < rows * UNIT; i += LANES) store(sums + i, load(sums + i) + load(others + i));
     _tile_release();
 }
+
+// Compute UNIT outputs of UNIT tokens, with the sums of multiply_tiles in the same order. `weight` is [pairs, block, 2].
+static void multiply_many_tiles(const bf16* weight, int64_t block, int64_t pairs, const bf16* x, float* sums) {
+    int64_t half = (pairs + 31) / 32 * 16;
+    TileShapes shapes;
+    _tile_loadconfig(&shapes);
+    alignas(64) float others[UNIT * UNIT];
+    for (int64_t begin : {int64_t(0), half}) {
+        float* to = begin ? others : sums;
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+        for (int64_t pair = begin; pair < (begin ? pairs : half); pair += 16) {
+            const bf16 *from = weight + pair * block * 2, *first = x + 32 * pair, *second = first + 32 * pairs;
+            for (int line = 16; line < 32; line++)  // of the next tiles
+                __builtin_prefetch(first + 32 * line), __builtin_prefetch(second + 32 * line);
+            _tile_loadd(4, first, 64);
+            _tile_loadd(6, from, block * 4);
+            _tile_loadd(7, from + 32, block * 4);
+            _tile_loadd(5, second, 64);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+        _tile_stored(0, to, UNIT * 4);
+        _tile_stored(1, to + 16, UNIT * 4);
+        _tile_stored(2, to + 16 * UNIT, UNIT * 4);
+        _tile_stored(3, to + 16 * UNIT + 16, UNIT * 4);
+    }
+    for (int i = 0; i < UNIT * UNIT; i += LANES) store(sums + i, load(sums + i) + load(others + i));
+    _tile_release();
+}
 #endif
 
 template <int R>
 static void multiply_pairs(const Linear& linear, const Input& x, int64_t token, int64_t output, float* sums) {
-    int64_t block = linear.block, pairs = x.stride / 2;
+    int64_t block = linear.block, stride = pad(linear.columns), pairs = stride / 2;
     const bf16* weight = (const bf16*)linear.weight + output / block * pairs * block * 2 + output % block * 2;
-    const bf16* vectors = &x.narrow[token * x.stride];
+    const bf16* vectors = &x.narrow[token * stride];
 #if defined(__AMX_BF16__)
-    if (has_tiles) return multiply_tiles(weight, block, pairs, vectors, x.stride, R, sums);
+    if (has_tiles) return multiply_tiles(weight, block, pairs, vectors, stride, R, sums);
 #endif
 #if defined(__AVX512BF16__)
     __m512 total[R][2];
@@ -416,7 +467,7 @@ static void multiply_pairs(const Linear& linear, const Input& x, int64_t token, 
         __m512bh low = (__m512bh)_mm512_loadu_si512(weight), high = (__m512bh)_mm512_loadu_si512(weight + 32);
         for (int r = 0; r < R; r++) {
             int32_t value;
-            memcpy(&value, vectors + r * x.stride + 2 * pair, 4);
+            memcpy(&value, vectors + r * stride + 2 * pair, 4);
             __m512bh both = (__m512bh)_mm512_set1_epi32(value);
             total[r][0] = _mm512_dpbf16_ps(total[r][0], low, both);
             total[r][1] = _mm512_dpbf16_ps(total[r][1], high, both);
@@ -430,7 +481,7 @@ static void multiply_pairs(const Linear& linear, const Input& x, int64_t token, 
     for (int64_t pair = 0; pair < pairs; pair++, weight += block * 2)
         for (int r = 0; r < R; r++)
             for (int i = 0; i < 2 * UNIT; i++)
-                sums[r * UNIT + i / 2] = std::fma(widen(weight[i]), widen(vectors[r * x.stride + 2 * pair + i % 2]), sums[r * UNIT + i / 2]);
+                sums[r * UNIT + i / 2] = std::fma(widen(weight[i]), widen(vectors[r * stride + 2 * pair + i % 2]), sums[r * UNIT + i / 2]);
 #endif
 }
 
@@ -446,18 +497,38 @@ static Kernel choose_kernel(int64_t format, int64_t tokens) {
     return choices[tokens - 1](format);
 }
 
-// Call emit(token, output, sums) for each UNIT outputs of each token that this thread computes, bias included. `read` fills the
+// Call emit(token, output, sums) for each UNIT outputs of each token that this thread computes, bias included. read(x) sets the
 // input when it is needed.
 template <class Read, class Emit>
-static void multiply(Worker& worker, const Linear& linear, Input& x, int64_t tokens, Read read, Emit emit) {
+static void multiply_items(Worker& worker, const Linear& linear, Input& x, int64_t tokens, Read read, Emit emit) {
     bool is_ready = false;
-    worker.share((linear.rows + UNIT - 1) / UNIT, [&](int64_t unit) {
-        if (!is_ready) read(), x.convert(linear, tokens), is_ready = true;
-        int64_t output = unit * UNIT;
-        for (int64_t token = 0; token < tokens; token += TILE) {
-            int64_t rows = std::min<int64_t>(TILE, tokens - token);
-            alignas(64) float sums[TILE * UNIT] = {};
-            choose_kernel(linear.format, rows)(linear, x, token, output, sums);
+    int64_t tile = x.is_tiled ? UNIT : TILE, blocks = (tokens + BLOCK - 1) / BLOCK, stride = pad(linear.columns);
+    std::vector<bf16> panel;
+    worker.share((linear.rows + UNIT - 1) / UNIT * blocks, [&](int64_t item) {
+        if (!is_ready) read(x), is_ready = true;
+        int64_t output = item / blocks * UNIT, begin = item % blocks * BLOCK, end = std::min(tokens, begin + BLOCK);
+#if defined(__AMX_BF16__)
+        int64_t block = linear.block, pairs = stride / 2;
+        const bf16* weight = (const bf16*)linear.weight;
+        if (x.is_tiled) {
+            weight += output / block * pairs * block * 2 + output % block * 2;
+            if (block > UNIT && end - begin >= 8 * UNIT) {  // lines that are not in a row share few places of the first cache
+                panel.resize(pairs * UNIT * 2);
+                for (int64_t pair = 0; pair < pairs; pair++) memcpy(&panel[pair * UNIT * 2], weight + pair * block * 2, UNIT * 4);
+                weight = panel.data(), block = UNIT;
+            }
+        }
+#endif
+        for (int64_t token = begin; token < end; token += tile) {
+            int64_t rows = std::min(tile, end - token);
+            alignas(64) float sums[UNIT * UNIT];
+#if defined(__AMX_BF16__)
+            if (x.is_tiled) multiply_many_tiles(weight, block, pairs, x.place(token, 0, stride), sums);
+#endif
+            if (!x.is_tiled) {
+                std::fill(sums, sums + TILE * UNIT, 0.0f);
+                choose_kernel(linear.format, rows)(linear, x, token, output, sums);
+            }
             for (int64_t row = 0; row < rows; row++) {
                 float* values = sums + row * UNIT;
                 if (linear.bias)
@@ -466,6 +537,26 @@ static void multiply(Worker& worker, const Linear& linear, Input& x, int64_t tok
             }
         }
     });
+}
+
+// The inputs of a thread's products.
+struct Inputs {
+    Input own;
+    Input* shared;  // of a large pass, reserved for all of its products; or null
+};
+
+// Do the same with an input of which read(token, to) writes the vector of a token. In a large pass this takes a section of its own.
+template <class Read, class Emit>
+static void multiply(Worker& worker, const Linear& linear, Inputs& inputs, int64_t tokens, Read read, Emit emit) {
+    if (inputs.shared) {
+        worker.share(tokens, [&](int64_t token) { inputs.shared->set(linear, token, read); });
+        return multiply_items(worker, linear, *inputs.shared, tokens, [](Input&) {}, emit);
+    }
+    auto read_all = [&](Input& x) {
+        x.reserve(linear, tokens);
+        for (int64_t token = 0; token < tokens; token++) x.set(linear, token, read);
+    };
+    multiply_items(worker, linear, inputs.own, tokens, read_all, emit);
 }
 
 // ---- Norms, positions and attention
@@ -510,6 +601,12 @@ static void copy_head(T* to, const float* from, int64_t width) {
     }
 }
 
+// Memory of a thread for attention.
+struct Scratch {
+    std::vector<float> scores;                           // [queries, keys]
+    std::vector<bf16> weights, queries, keys, pairs, values;
+};
+
 template <class T>
 struct Attention {
     const Model& model;
@@ -542,10 +639,22 @@ struct Attention {
         copy_head(cached(token, 1, group) + token.position * model.head_dim, fused + value(group), model.head_dim);
     }
 
-    void attend(const Token& token, float* fused, int64_t head, std::vector<float>& scores, float* context) const {
+    // Compute the context of consecutive tokens of a text. Of each token, `fused` and `context` are a stride further.
+    void attend(const Token* tokens, int64_t count, float* fused, int64_t fused_stride, int64_t head, Scratch& scratch, float* context,
+                int64_t context_stride) const {
+        for (int64_t token = 0; token < count; token++)
+            prepare(fused + token * fused_stride + query(head), layer.query_norm, tokens[token].position);
+#if defined(__AMX_BF16__)
+        if constexpr (sizeof(T) == 2)
+            if (has_tiles && model.head_dim % 2 == 0)
+                return attend_in_tiles(tokens, count, fused + query(head), fused_stride, head, scratch, context, context_stride);
+#endif
+        for (int64_t token = 0; token < count; token++)
+            attend(tokens[token], fused + token * fused_stride + query(head), head, scratch.scores, context + token * context_stride);
+    }
+
+    void attend(const Token& token, const float* q, int64_t head, std::vector<float>& scores, float* context) const {
         int64_t width = model.head_dim, length = token.position + 1, group = head / (model.heads / model.groups);
-        float* q = fused + query(head);
-        prepare(q, layer.query_norm, token.position);
         const T *keys = cached(token, 0, group), *values = cached(token, 1, group);
         scores.resize(pad(length));
         float factor = 1 / std::sqrt(float(width)), largest = -INFINITY;
@@ -590,6 +699,196 @@ struct Attention {
             store(context + v * LANES, total * factor);
         }
     }
+
+#if defined(__AMX_BF16__)
+    // The same in tile registers. Queries and probabilities are rounded to bf16. Sums have the same order for any number of tokens.
+    void attend_in_tiles(const Token* tokens, int64_t count, const float* queries, int64_t queries_stride, int64_t head, Scratch& scratch,
+                         float* context, int64_t context_stride) const {
+        int64_t depth = pad(model.head_dim), length = pad(tokens[count - 1].position + 1), group = head / (model.heads / model.groups);
+        int64_t rows = count <= TILE ? count : (count + 15) / 16 * 16;
+        scratch.queries.assign(rows * depth, 0);
+        scratch.scores.resize(rows * length);
+        scratch.weights.resize(rows * length);
+        for (int64_t row = 0; row < count; row++) copy_head(&scratch.queries[row * depth], queries + row * queries_stride, model.head_dim);
+        const bf16 *keys = cached(*tokens, 0, group), *values = cached(*tokens, 1, group);
+        if (count <= TILE) score_few(keys, tokens[count - 1].position + 1, count, scratch);
+        else score_many(keys, tokens, count, scratch);
+        float factors[QUERIES];
+        for (int64_t row = 0; row < count; row++) {
+            int64_t last = tokens[std::min(row / 16 * 16 + 15, count - 1)].position;
+            factors[row] = weigh(tokens[row].position, pad(last + 1), head, &scratch.scores[row * length], &scratch.weights[row * length]);
+        }
+        add_values_in_tiles(values, tokens, count, factors, scratch, context, context_stride);
+        _tile_release();
+    }
+
+    // Return UNIT keys, from `first` on, of `length`, where they are or with zeros in the padding; set the distance between them.
+    const bf16* find_keys(const bf16* keys, int64_t first, int64_t length, std::vector<bf16>& padded, int64_t& stride) const {
+        int64_t width = model.head_dim, depth = pad(width);
+        for (int64_t i = 0; i < UNIT * width; i += 32) prefetch(keys + first * width + i);
+        stride = width;
+        if (first + UNIT <= length && width == depth) return keys + first * width;
+        stride = depth;
+        padded.assign(UNIT * depth, 0);
+        for (int64_t i = 0; i < std::min<int64_t>(UNIT, length - first); i++)
+            std::copy(keys + (first + i) * width, keys + (first + i + 1) * width, &padded[i * depth]);
+        return padded.data();
+    }
+
+    // Compute the products of up to TILE queries with all keys: tiles of 16 keys times queries.
+    void score_few(const bf16* keys, int64_t length, int64_t count, Scratch& scratch) const {
+        int64_t depth = pad(model.head_dim), stride, row_length = pad(length);
+        alignas(64) float found[UNIT * TILE];
+        scratch.pairs.resize(depth * count);
+        for (int64_t row = 0; row < count; row++)  // [depth / 2, count, 2]
+            for (int64_t d = 0; d < depth; d++) scratch.pairs[(d / 2 * count + row) * 2 + d % 2] = scratch.queries[row * depth + d];
+        TileShapes shapes;  // 0, 1: sums [16 keys, count]. 2: queries [16 pairs, count, 2]. 3, 4: keys [16, 32].
+        for (int tile : {0, 1, 2}) shapes.row_bytes[tile] = uint16_t(4 * count);
+        _tile_loadconfig(&shapes);
+        for (int64_t key = 0; key < length; key += UNIT) {
+            const bf16* from = find_keys(keys, key, length, scratch.keys, stride);
+            _tile_zero(0);
+            _tile_zero(1);
+            for (int64_t d = 0; d < depth; d += 32) {
+                _tile_loadd(2, &scratch.pairs[d * count], 4 * count);
+                _tile_loadd(3, from + d, stride * 2);
+                _tile_loadd(4, from + 16 * stride + d, stride * 2);
+                _tile_dpbf16ps(0, 3, 2);
+                _tile_dpbf16ps(1, 4, 2);
+            }
+            float* to = count == 1 ? &scratch.scores[key] : found;
+            _tile_stored(0, to, 4 * count);
+            _tile_stored(1, to + 16 * count, 4 * count);
+            if (count > 1)
+                for (int64_t row = 0; row < count; row++)
+                    for (int64_t i = 0; i < UNIT; i++) scratch.scores[row * row_length + key + i] = found[i * count + row];
+        }
+    }
+
+    // Compute the products of queries with the keys up to their own: tiles of 16 queries times 16 keys.
+    void score_many(const bf16* keys, const Token* tokens, int64_t count, Scratch& scratch) const {
+        int64_t depth = pad(model.head_dim), length = tokens[count - 1].position + 1, row_length = pad(length), stride;
+        scratch.pairs.resize(UNIT * depth);
+        TileShapes shapes;
+        _tile_loadconfig(&shapes);
+        for (int64_t key = 0; key < length; key += UNIT) {
+            const bf16* from = find_keys(keys, key, length, scratch.keys, stride);
+            bf16 *first = scratch.pairs.data(), *second = first + 16 * depth;  // each [depth / 2, 16 keys, 2]
+            for (int64_t d = 0; d < depth; d += 32)
+                transpose(from + d, stride, first + 16 * d), transpose(from + 16 * stride + d, stride, second + 16 * d);
+            for (int64_t row = std::max<int64_t>(0, key - tokens->position) / 16 * 16; row < count; row += 16) {
+                _tile_zero(0);
+                _tile_zero(1);
+                for (int64_t d = 0; d < depth; d += 32) {
+                    _tile_loadd(2, &scratch.queries[row * depth + d], depth * 2);
+                    _tile_loadd(3, first + 16 * d, 64);
+                    _tile_loadd(4, second + 16 * d, 64);
+                    _tile_dpbf16ps(0, 2, 3);
+                    _tile_dpbf16ps(1, 2, 4);
+                }
+                _tile_stored(0, &scratch.scores[row * row_length + key], row_length * 4);
+                _tile_stored(1, &scratch.scores[row * row_length + key + 16], row_length * 4);
+            }
+        }
+    }
+
+    // Transpose 16 rows of 16 pairs.
+    static void transpose(const bf16* from, int64_t stride, bf16* to) {
+        Ints rows[16];
+        for (int i = 0; i < 16; i++) memcpy(&rows[i], from + i * stride, 64);
+        for (int step = 1; step < 16; step *= 2) {
+            Ints low, high;
+            for (int lane = 0; lane < 16; lane++) {
+                low[lane] = lane & step ? 16 + lane - step : lane;
+                high[lane] = lane & step ? 16 + lane : lane + step;
+            }
+            for (int i = 0; i < 16; i++)
+                if (!(i & step)) {
+                    Ints a = rows[i], b = rows[i + step];
+                    rows[i] = __builtin_shuffle(a, b, low), rows[i + step] = __builtin_shuffle(a, b, high);
+                }
+        }
+        memcpy(to, rows, sizeof rows);
+    }
+
+    // Compute the weights exp(score - largest) of the keys up to `position`, with zeros up to `end`; return 1 / their sum.
+    float weigh(int64_t position, int64_t end, int64_t head, float* scores, bf16* weights) const {
+        const Ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        float factor = 1 / std::sqrt(float(model.head_dim)), slope = layer.slopes ? layer.slopes[head] : 0;
+        Vec largest = Vec{} - INFINITY, total = {};
+        for (int64_t i = 0; i <= position; i += LANES) {
+            Ints places = lanes + int32_t(i - position);
+            Vec score = load(scores + i) * factor;
+            if (layer.slopes) score += slope * __builtin_convertvector(places, Vec);
+            store(scores + i, score);
+            score = places <= 0 ? score : Vec{} - INFINITY;
+            largest = score > largest ? score : largest;
+        }
+        float top = _mm512_reduce_max_ps((__m512)largest);
+        for (int64_t i = 0; i < end; i += LANES) {
+            Vec weight = lanes + int32_t(i - position) <= 0 ? exponential(load(scores + i) - top) : Vec{};
+            total += weight;
+            store(weights + i, weight);
+        }
+        return 1 / sum(total);
+    }
+
+    // Compute the sums of values times weights, 64 dimensions at a time: tiles of 16 queries times 16 dimensions.
+    void add_values_in_tiles(const bf16* values, const Token* tokens, int64_t count, const float* factors, Scratch& scratch, float* context,
+                             int64_t context_stride) const {
+        int64_t width = model.head_dim, length = tokens[count - 1].position + 1, row_length = pad(length);
+        alignas(64) float found[16 * 64];
+        scratch.values.resize((count > 16 ? row_length : UNIT) * 64);
+        TileShapes shapes;  // 0 to 3: sums [16, 16]. 4: weights [16, 32 keys]. 5: values [16 pairs of keys, 16 dimensions, 2].
+        for (int tile = 0; tile < 5; tile++) shapes.rows[tile] = uint8_t(count <= TILE ? count : 16);
+        _tile_loadconfig(&shapes);
+        for (int64_t d = 0; d < width; d += 64) {
+            int64_t last = (count - 1) / 16 * 16;
+            for (int64_t row = last; row >= 0; row -= 16) {  // the last rows read all keys
+                _tile_zero(0);
+                _tile_zero(1);
+                _tile_zero(2);
+                _tile_zero(3);
+                int64_t queries = std::min<int64_t>(16, count - row);
+                for (int64_t key = 0; key <= tokens[row + queries - 1].position; key += UNIT) {
+                    bf16* panel = &scratch.values[count > 16 ? key * 64 : 0];
+                    if (row == last) interleave(values + key * width + d, length - key, width - d, panel);
+                    _tile_loadd(4, &scratch.weights[row * row_length + key], row_length * 2);
+                    _tile_loadd(5, panel, 64);
+                    _tile_dpbf16ps(0, 4, 5);
+                    _tile_loadd(5, panel + 512, 64);
+                    _tile_dpbf16ps(1, 4, 5);
+                    _tile_loadd(5, panel + 1024, 64);
+                    _tile_dpbf16ps(2, 4, 5);
+                    _tile_loadd(5, panel + 1536, 64);
+                    _tile_dpbf16ps(3, 4, 5);
+                }
+                _tile_stored(0, found, 256);
+                _tile_stored(1, found + 16, 256);
+                _tile_stored(2, found + 32, 256);
+                _tile_stored(3, found + 48, 256);
+                for (int64_t i = 0; i < queries; i++)
+                    for (int64_t column = 0; column < std::min<int64_t>(64, width - d); column++)
+                        context[(row + i) * context_stride + d + column] = found[i * 64 + column] * factors[row + i];
+            }
+        }
+    }
+
+    // Write up to UNIT values, up to 64 columns of each, as [4, 16 pairs of values, 16 columns, 2], with zeros in the padding.
+    void interleave(const bf16* from, int64_t count, int64_t columns, bf16* to) const {
+        for (int pair = 0; pair < 16; pair++, from += 2 * model.head_dim)
+            for (int part = 0; part < 4; part++) {
+                int64_t rest = std::max<int64_t>(0, std::min<int64_t>(16, columns - 16 * part));
+                auto read = [&](int64_t row) {
+                    const bf16* place = from + row * model.head_dim + 16 * part;
+                    prefetch(place);
+                    __mmask16 mask = 2 * pair + row < count ? (1u << rest) - 1 : 0;
+                    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, place));
+                };
+                _mm512_storeu_si512(to + part * 512 + pair * 32, _mm512_or_si512(read(0), _mm512_slli_epi32(read(1), 16)));
+            }
+    }
+#endif
 };
 
 // ---- The pass
@@ -602,43 +901,80 @@ struct Pass {
     int64_t width = pad(model.hidden), fused_width = pad((model.heads + 2 * model.groups) * model.head_dim);
     int64_t context_width = pad(model.heads * model.head_dim), up_width = pad(model.inner * (1 + model.is_gated));
     std::vector<float> fused = std::vector<float>(count * fused_width), context = std::vector<float>(count * context_width);
-    std::vector<float> inner = std::vector<float>(count * up_width);
+    std::vector<float> inner;  // [count, up_width]
     std::vector<float> embedded = std::vector<float>(hidden, hidden + count * width);
     std::vector<float> first_values = std::vector<float>(count * model.groups * model.head_dim);  // of the first layer
 
-    int64_t count_sections() const { return model.num_layers * (6 + model.is_gated + (model.layers->embedding_skip != nullptr)) + 1; }
+    bool is_large = count > TILE;
+    bool is_tiled = is_large && has_tiles && model.layers->query_key_value.format == BF16_PAIRS;
+    bool is_direct = is_tiled && !model.is_gated;  // outputs of the up products are written as inputs of the down products
+    Input shared, activated;
+    struct Part { int64_t first, count; };
+    std::vector<Part> parts;  // of at most QUERIES consecutive tokens of a text
 
-    void read_normalized(Input& x, const float* weight, const float* bias) const {
-        float* to = x.resize(count, model.hidden);
-        for (int64_t token = 0; token < count; token++)
-            normalize(hidden + token * width, weight, bias, model.is_rms, model.epsilon, model.hidden, to + token * x.stride);
+    Pass(const Model& model, const Token* tokens, int64_t count, float* hidden)
+        : model(model), tokens(tokens), count(count), hidden(hidden) {
+        if (!is_direct) inner.resize(count * up_width);
+        for (int64_t token = 0; token < count; token++) {
+            if (!token || tokens[token].cache != tokens[token - 1].cache || parts.back().count == QUERIES) parts.push_back({token, 0});
+            parts.back().count++;
+        }
+        if (!is_large) return;
+        shared.is_tiled = activated.is_tiled = is_tiled;
+        if (is_direct) activated.reserve(model.layers->down, count);
+        for (int64_t index = 0; index < model.num_layers; index++) {
+            const Layer& layer = model.layers[index];
+            for (const Linear* linear : {&layer.query_key_value, &layer.dense, &layer.up, &layer.down}) shared.reserve(*linear, count);
+        }
     }
 
-    void add_product(Worker& worker, const Linear& linear, Input& x, const std::vector<float>& from, int64_t from_stride) const {
-        auto read = [&] {
-            float* to = x.resize(count, linear.columns);
-            for (int64_t token = 0; token < count; token++) {
-                const float* row = &from[token * from_stride];
-                std::copy(row, row + linear.columns, to + token * x.stride);
-            }
-        };
-        multiply(worker, linear, x, count, read, [&](int64_t token, int64_t output, const float* values) {
-            float* to = hidden + token * width + output;
-            for (int i = 0; i < UNIT; i += LANES) store(to + i, load(to + i) + load(values + i));
+    int64_t count_sections() const {
+        return model.num_layers * (6 + 4 * is_large - is_direct + model.is_gated + (model.layers->embedding_skip != nullptr)) + 1;
+    }
+
+    // Share items that are small in a large pass, `together` at a time.
+    template <class Compute>
+    void share_small(Worker& worker, int64_t items, int64_t together, Compute compute) const {
+        if (!is_large) together = 1;
+        worker.share((items + together - 1) / together, [&](int64_t part) {
+            for (int64_t item = part * together; item < std::min(items, (part + 1) * together); item++) compute(item);
         });
     }
 
-    void compute_up(Worker& worker, const Layer& layer, Input& x) {
+    auto read_normalized(const float* weight, const float* bias) const {
+        return [=](int64_t token, float* to) {
+            normalize(hidden + token * width, weight, bias, model.is_rms, model.epsilon, model.hidden, to);
+        };
+    }
+
+    void add_product(Worker& worker, const Linear& linear, Inputs& x, const std::vector<float>& from, int64_t from_stride) const {
+        auto read = [&](int64_t token, float* to) {
+            const float* row = &from[token * from_stride];
+            std::copy(row, row + linear.columns, to);
+        };
+        multiply(worker, linear, x, count, read, [&](auto... values) { add_to_hidden(values...); });
+    }
+
+    void add_to_hidden(int64_t token, int64_t output, const float* values) const {
+        float* to = hidden + token * width + output;
+        for (int i = 0; i < UNIT; i += LANES) store(to + i, load(to + i) + load(values + i));
+    }
+
+    void compute_up(Worker& worker, const Layer& layer, Inputs& x) {
         int64_t kind = model.is_gated ? int64_t(IDENTITY) : model.activation;
-        auto read = [&] { read_normalized(x, layer.second_norm, layer.second_norm_bias); };
-        multiply(worker, layer.up, x, count, read, [&](int64_t token, int64_t output, const float* values) {
+        multiply(worker, layer.up, x, count, read_normalized(layer.second_norm, layer.second_norm_bias), [&](int64_t token, int64_t output, const float* values) {
+            if (is_direct) {
+                bf16* to = activated.place(token, output, up_width);
+                for (int i = 0; i < UNIT; i += LANES) store(to + i, activate(kind, load(values + i)));
+                return;
+            }
             float* to = &inner[token * up_width + output];
             for (int i = 0; i < UNIT; i += LANES) store(to + i, activate(kind, load(values + i)));
         });
     }
 
     void apply_gate(Worker& worker) {
-        worker.share(count * ((model.inner + LANES - 1) / LANES), [&](int64_t unit) {
+        share_small(worker, count * ((model.inner + LANES - 1) / LANES), 1024, [&](int64_t unit) {
             int64_t token = unit % count, first = unit / count * LANES, size = std::min<int64_t>(LANES, model.inner - first);
             float gate[LANES] = {}, *up = &inner[token * up_width + first];
             std::copy(up + model.inner, up + model.inner + size, gate);
@@ -648,39 +984,43 @@ struct Pass {
     }
 
     template <class T>
-    void attend(Worker& worker, const Layer& layer, int64_t index, std::vector<float>& scores) {
+    void attend(Worker& worker, const Layer& layer, int64_t index, Scratch& scratch) {
         const Attention<T> attention{model, layer, index};
-        worker.share(count * model.groups, [&](int64_t item) {
+        share_small(worker, count * model.groups, model.groups, [&](int64_t item) {
             int64_t token = item / model.groups, group = item % model.groups;
             attention.store_key_and_value(tokens[token], &fused[token * fused_width], &first_values[item * model.head_dim], group);
         });
+        int64_t count = parts.size();
         worker.share(count * model.heads, [&](int64_t item) {
-            int64_t token = item / model.heads, head = item % model.heads;
-            float* to = &context[token * context_width + head * model.head_dim];
-            attention.attend(tokens[token], &fused[token * fused_width], head, scores, to);
+            int64_t head = is_large ? item / count : item % model.heads;  // in a large pass all of a head's queries in turn
+            const Part& part = parts[is_large ? item % count : item / model.heads];
+            float* to = &context[part.first * context_width + head * model.head_dim];
+            attention.attend(tokens + part.first, part.count, &fused[part.first * fused_width], fused_width, head, scratch, to, context_width);
         });
     }
 
     template <class T>
     void run(Worker& worker) {
-        Input x;
-        std::vector<float> scores;
+        Inputs x{{}, is_large ? &shared : nullptr};
+        Scratch scratch;
         for (int64_t index = 0; index < model.num_layers; index++) {
             const Layer& layer = model.layers[index];
             if (const float* factors = layer.embedding_skip)
                 worker.share(count, [&](int64_t token) {
                     for (int64_t i = token * width; i < (token + 1) * width; i++) hidden[i] = factors[0] * hidden[i] + factors[1] * embedded[i];
                 });
-            auto read = [&] { read_normalized(x, layer.norm, layer.norm_bias); };
+            auto read = read_normalized(layer.norm, layer.norm_bias);
             multiply(worker, layer.query_key_value, x, count, read, [&](int64_t token, int64_t output, const float* values) {
                 std::copy(values, values + UNIT, &fused[token * fused_width + output]);
             });
             if (model.is_parallel) compute_up(worker, layer, x);
-            attend<T>(worker, layer, index, scores);
+            attend<T>(worker, layer, index, scratch);
             add_product(worker, layer.dense, x, context, context_width);
             if (!model.is_parallel) compute_up(worker, layer, x);
             if (model.is_gated) apply_gate(worker);
-            add_product(worker, layer.down, x, inner, up_width);
+            auto add = [&](auto... values) { add_to_hidden(values...); };
+            if (is_direct) multiply_items(worker, layer.down, activated, count, [](Input&) {}, add);
+            else add_product(worker, layer.down, x, inner, up_width);
         }
         worker.share(count, [&](int64_t token) {
             float* row = hidden + token * width;
@@ -692,7 +1032,7 @@ struct Pass {
 // Read `count` tokens: replace their embeddings hidden[count][pad(hidden)] by the states before the head, and add their keys and
 // values to the caches. The tokens of one text have consecutive positions.
 extern "C" void read_tokens(const Model* model, const Token* tokens, int64_t count, float* hidden, int64_t threads) {
-    Pass pass{*model, tokens, count, hidden};
+    Pass pass(*model, tokens, count, hidden);
     Helpers::run(threads, pass.count_sections(), [&](Worker& worker) {
         if (model->cache_is_bf16) pass.run<bf16>(worker);
         else pass.run<float>(worker);
@@ -701,11 +1041,15 @@ extern "C" void read_tokens(const Model* model, const Token* tokens, int64_t cou
 
 // Compute outputs[count][linear.rows] = inputs[count][pad(columns)] times the weights.
 extern "C" void multiply_vectors(const Linear* linear, const float* inputs, int64_t count, float* outputs, int64_t threads) {
-    Helpers::run(threads, 1, [&](Worker& worker) {
-        Input x;
-        auto read = [&] {
-            float* to = x.resize(count, linear->columns);
-            std::copy(inputs, inputs + count * x.stride, to);
+    Input shared;
+    bool is_large = count > TILE;
+    shared.is_tiled = is_large && has_tiles && linear->format == BF16_PAIRS;
+    if (is_large) shared.reserve(*linear, count);
+    Helpers::run(threads, 1 + is_large, [&](Worker& worker) {
+        Inputs x{{}, is_large ? &shared : nullptr};
+        auto read = [&](int64_t token, float* to) {
+            const float* row = inputs + token * pad(linear->columns);
+            std::copy(row, row + linear->columns, to);
         };
         multiply(worker, *linear, x, count, read, [&](int64_t token, int64_t output, const float* values) {
             std::copy(values, values + std::min<int64_t>(UNIT, linear->rows - output), outputs + token * linear->rows + output);

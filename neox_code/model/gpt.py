@@ -30,7 +30,6 @@ from neox_code.model.embedding import Embedding, FinalNorm, Head, TiedHead, ente
 from neox_code.model.form import INFERENCE, HiddenState, ModelForm
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.native_decoder import NativeDecoder
-from neox_code.parallel.emulated import FEW_ROWS
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_layer
 
@@ -114,7 +113,7 @@ class GPT(nn.Module):
         super().__init__()
         self.recompute = recompute
         self.decoder: NativeDecoder | None = None
-        """Reads the last tokens of each row of a `view`, if it is set."""
+        """Reads the tokens of a `view`, if it is set."""
         self.sequential = nn.ModuleDict()
         self.steps: list[tuple[str | None, Callable]] = []
         for layer in layers:
@@ -128,23 +127,7 @@ class GPT(nn.Module):
 
     def hidden(self, tokens_BS: torch.Tensor, view: CacheView | None = None) -> torch.Tensor:
         """Return the hidden state before the head, [B, S, H]. With a `view`, B is 1, and the new tokens are added to its caches."""
-        if view is None or self.decoder is None:
-            return self.compute_hidden(tokens_BS, view)
-        pairs = zip(view.counts, view.exact_counts, strict=True)
-        lasts = [exact if count - exact > FEW_ROWS else count for count, exact in pairs]  # of a row, whatever its guesses are
-        if lasts == view.counts:
-            return self.decoder.read(tokens_BS, view)
-        counts = [part for count, last in zip(view.counts, lasts, strict=True) for part in (count - last, last)]
-        pieces = list(tokens_BS.split(counts, dim=1))
-        for first, read in enumerate((self.compute_hidden, self.decoder.read)):
-            places = [place for place in range(first, len(counts), 2) if counts[place]]
-            parts = [counts[place] for place in places]
-            if places:
-                part = CacheView([view.rows[place // 2] for place in places], parts, [0] * len(places))
-                found = read(torch.cat([pieces[place] for place in places], 1), part).split(parts, 1)
-                for place, piece in zip(places, found, strict=True):
-                    pieces[place] = piece
-        return torch.cat([piece for piece, count in zip(pieces, counts, strict=True) if count], 1)
+        return self.compute_hidden(tokens_BS, view) if view is None or self.decoder is None else self.decoder.read(tokens_BS, view)
 
     def compute_hidden(self, tokens_BS: torch.Tensor, view: CacheView | None) -> torch.Tensor:
         """Return the hidden state as `hidden` does, computed by the layers themselves."""

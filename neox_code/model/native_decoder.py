@@ -1,10 +1,11 @@
-"""Read a few tokens with one call of compiled code (decoding.cpp), instead of a dozen of torch's operators for each layer.
+"""Read the new tokens of a pass with one call of compiled code (decoding.cpp), not with many of torch's operators for each layer.
 
     gpt.decoder = build_decoder(gpt.sequential)        # None without a compiler
-    gpt.hidden(tokens_1S, view)                        # then reads the last tokens of each row so
+    gpt.hidden(tokens_1S, view)                        # then reads the tokens so
 
 On a CPU a single token takes about as long as reading the weights from memory. The results of a token have the same bits beside any
-other tokens. Weights are not copied: the code reads those of PlainLinear, PackedLinear and QuantizedLinear where they are.
+other tokens, however a text is divided into passes. Weights are not copied: the code reads those of PlainLinear, PackedLinear and
+QuantizedLinear where they are.
 
 Shape letters: S tokens, H hidden, V vocabulary.
 """

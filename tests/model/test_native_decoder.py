@@ -77,3 +77,23 @@ def test_rounding_to_bf16_and_to_8_bits_costs_no_more_than_in_torch(build_gpt, n
         rounded = prepare_for_inference(build_gpt(MODELS[name], dtype), torch.device("cpu"), load_in_8bit)
         ours, torchs = read_in_passes(rounded, MODELS[name], texts, [(8, 8)] * 5), rounded(texts).float()
         assert (ours - exact).norm() < 1.1 * (torchs - exact).norm() < 0.1 * exact.norm()
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "8-bit"])
+@torch.inference_mode()
+def test_a_long_prompt_has_the_same_bits_in_one_pass_in_chunks_and_token_by_token(build_gpt, kind):
+    """Read 600 tokens beside shorter texts, in pieces with two threads, and one by one; compare them with torch's plain pass."""
+    model = dataclasses.replace(MODELS["alibi of six heads in groups"], kv_channels=80, max_position_embeddings=640)
+    gpt = build_gpt(model)
+    texts = torch.randint(0, 250, (3, 600), generator=torch.Generator().manual_seed(1))
+    exact = gpt(texts[:1])
+    gpt = prepare_for_inference(gpt.bfloat16() if kind == "bf16" else gpt, torch.device("cpu"), kind == "8-bit")
+    whole = read_in_passes(gpt, model, texts[:1], [(600,)])
+    assert (whole - exact).norm() < (1e-5 if kind == "fp32" else 0.1) * exact.norm()
+    assert torch.equal(read_in_passes(gpt, model, texts[:1], [(1,)] * 600), whole)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert torch.equal(read_in_passes(gpt, model, texts, [(9, 7, 100), (100, 93, 1), (491, 500, 499)])[:1], whole)
+    finally:
+        torch.set_num_threads(threads)
