@@ -84,7 +84,7 @@ class Attention(nn.Module):
         self.heads = slice(grid.tensor_rank * self.num_heads, (grid.tensor_rank + 1) * self.num_heads)
         self.slopes = compute_layer_slopes(model, layer_index)[self.heads] if model.pos_emb == "alibi" else None
         hidden, width, shared = model.hidden_size, model.attention_width, model.kv_heads * model.head_dim
-        fill = initialize_in_parts(make_input_init(model), count_query_key_value_rows(model), grid.tensor_size)
+        fill = initialize_in_parts(make_input_init(model), count_query_key_value_rows(model))
         bias = model.use_bias_in_attn_linear
         self.query_key_value = grid.layers.column_linear(hidden, width + 2 * shared, dtype, fill if initialize else None, bias)
         self.dense = grid.layers.row_linear(width, hidden, dtype, make_output_init(model) if initialize else None, bias)

@@ -30,7 +30,7 @@ from neox_code.model.embedding import Embedding, FinalNorm, Head, TiedHead, ente
 from neox_code.model.form import INFERENCE, HiddenState, ModelForm
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.native_decoder import NativeDecoder
-from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.grid import CPU, ParallelGrid
 from neox_code.parallel.seeds import seed_layer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bfloat16": torch.bfloat16}
@@ -52,14 +52,15 @@ class Layer:
     module: type[nn.Module] | None = None
     arguments: tuple = ()
     seed: int = 0
+    device: torch.device = CPU
     function: Callable[[HiddenState], HiddenState] | None = None
     tied: str | None = None
     forward: Callable[[nn.Module, torch.Tensor], Any] | None = None
 
     def build(self) -> nn.Module:
-        """Return the module; its initial values depend only on seed and index."""
+        """Return the module, on the layer's device; its initial values depend only on seed and index."""
         assert self.module is not None
-        with seed_layer(self.seed, self.index):
+        with seed_layer(self.seed, self.index), self.device:
             return self.module(*self.arguments)
 
 
@@ -80,24 +81,25 @@ def build_layers(
 ) -> list[Layer]:
     """Return the layers of the whole model in order, without allocating their weights.
 
-    With `initialize=False` the weights are not initialized when a layer is built, because they are loaded later.
+    With `initialize=False` the weights are not initialized when a layer is built, because they are loaded later. Then they are
+    allocated on the CPU, otherwise on the device of `grid`.
     """
     vocabulary = (model, vocab_size, padded_vocab_size, grid, dtype, initialize, form)
     last = model.num_layers + 4
     tied = None if model.no_weight_tying else TIED_EMBEDDING
-    block = (grid, dtype, initialize, form)
-    blocks = [Layer(2 + number, TransformerBlock, (model, number, *block), seed) for number in range(model.num_layers)]
+    block, origin = (grid, dtype, initialize, form), (seed, grid.device if initialize else CPU)
+    blocks = [Layer(2 + number, TransformerBlock, (model, number, *block), *origin) for number in range(model.num_layers)]
     head = (
-        Layer(last, Head, vocabulary, seed)
+        Layer(last, Head, vocabulary, *origin)
         if model.no_weight_tying
-        else Layer(0, Embedding, vocabulary, seed, tied=tied, forward=TiedHead(grid, form.has_loss))
+        else Layer(0, Embedding, vocabulary, *origin, tied=tied, forward=TiedHead(grid, form.has_loss))
     )
     return [
-        Layer(0, Embedding, vocabulary, seed, tied=tied),
+        Layer(0, Embedding, vocabulary, *origin, tied=tied),
         Layer(1, function=partial(enter_blocks, grid=grid, keeps_embedded=model.embedding_skip)),
         *blocks,
         Layer(last - 2, function=pass_on),
-        Layer(last - 1, FinalNorm, (model, grid, dtype), seed),
+        Layer(last - 1, FinalNorm, (model, grid, dtype), *origin),
         head,
     ]
 

@@ -1,4 +1,7 @@
-"""Initial values of weights: one function for each `init_method`, which fills a full fp32 weight in place.
+"""Initial values of weights: one function for each `init_method`, which fills a rank's part of a full weight.
+
+A value depends on the seed, the layer and its place in the full weight (`parallel.counter_numbers`). Each rank draws its own part
+on its own device, and every layout has the same values. Only the orthogonal methods compute the full matrix on every tensor rank.
 
 normal                          N(0, init_method_std^2)
 scaled_normal                   N(0, init_method_std^2 / (2 L))     GPT-2's scaling of weights that write to the residual stream
@@ -13,13 +16,17 @@ L is the number of layers, h the hidden size.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
-from torch import nn
 
 from neox_code.config.model import ModelConfig
-from neox_code.parallel.plain_layers import Initialize
+from neox_code.parallel.counter_numbers import draw_bits, to_normal, to_uniform
+from neox_code.parallel.plain_layers import Initialize, WeightPart
+
+NUMBERS_AT_ONCE = {"cpu": 1 << 16, "cuda": 1 << 24}
+"""Type of device -> numbers that are drawn together. On a CPU they fit its cache."""
 
 METHODS: dict[str, Callable[[ModelConfig], Initialize]] = {
     "normal": lambda model: make_normal(model.init_method_std),
@@ -29,17 +36,50 @@ METHODS: dict[str, Callable[[ModelConfig], Initialize]] = {
     "wang_init": lambda model: make_normal(2 / model.num_layers / math.sqrt(model.hidden_size)),
     "orthogonal": lambda model: make_orthogonal(math.sqrt(2)),
     "scaled_orthogonal": lambda model: make_orthogonal(math.sqrt(2 / model.num_layers)),
-    "xavier_uniform": lambda model: nn.init.xavier_uniform_,
-    "xavier_normal": lambda model: nn.init.xavier_normal_,
+    "xavier_uniform": lambda model: fill_xavier_uniform,
+    "xavier_normal": lambda model: fill_xavier_normal,
 }
 
 
+def draw_part(weight: torch.Tensor, part: WeightPart, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Fill a part of a full weight with `convert(bits)`. The weight's key is the next number of torch's default generator."""
+    key = torch.randint(1 << 62, (1,), device="cpu").to(weight.device)
+    rows = torch.cat([torch.arange(each.start, each.stop, device=weight.device) for each in part.rows])
+    skipped = part.columns.start % 2
+    columns = range(part.columns.start - skipped, part.columns.stop + part.columns.stop % 2)
+    at_once = max(1, NUMBERS_AT_ONCE.get(weight.device.type, 1 << 16) // len(columns))
+    for own, target in zip(rows.split(at_once), weight.split(at_once), strict=True):
+        target.copy_(convert(draw_bits(key, own, columns)[0])[:, skipped:][:, : len(part.columns)])
+
+
 def make_normal(standard_deviation: float) -> Initialize:
-    return lambda weight: weight.normal_(0.0, standard_deviation)
+    return lambda weight, part: draw_part(weight, part, lambda bits: to_normal(bits) * standard_deviation)
+
+
+def fill_xavier_normal(weight: torch.Tensor, part: WeightPart) -> None:
+    make_normal(math.sqrt(2 / sum(part.shape)))(weight, part)
+
+
+def fill_xavier_uniform(weight: torch.Tensor, part: WeightPart) -> None:
+    bound = math.sqrt(6 / sum(part.shape))
+    draw_part(weight, part, lambda bits: (to_uniform(bits) * 2 - 1) * bound)
 
 
 def make_orthogonal(gain: float) -> Initialize:
-    return lambda weight: nn.init.orthogonal_(weight, gain)
+    """Return a method whose full weight is the orthogonal factor of a normally distributed matrix, with the signs that make it
+    unique, times `gain`."""
+
+    def fill(weight: torch.Tensor, part: WeightPart) -> None:
+        full = torch.empty(part.shape, device=weight.device)
+        draw_part(full, WeightPart.whole(*part.shape), to_normal)
+        is_wide = part.shape[0] < part.shape[1]
+        orthogonal, triangular = torch.linalg.qr(full.t() if is_wide else full)
+        orthogonal *= triangular.diagonal().sign()
+        full = orthogonal.t() if is_wide else orthogonal
+        own = torch.cat([full[each.start : each.stop] for each in part.rows])
+        weight.copy_(own[:, part.columns.start : part.columns.stop] * gain)
+
+    return fill
 
 
 def make_input_init(model: ModelConfig) -> Initialize:
@@ -52,40 +92,41 @@ def make_output_init(model: ModelConfig) -> Initialize:
     return METHODS[model.output_layer_init_method](model)
 
 
-def initialize_in_parts(initialize: Initialize, parts: Sequence[int], tensor_size: int) -> Initialize:
-    """Return a function that initializes several stacked matrices in one weight, each divided over the tensor ranks.
+def initialize_in_parts(initialize: Initialize, matrices: Sequence[int]) -> Initialize:
+    """Return a method for several stacked matrices in one weight, each divided over the tensor ranks.
 
-    `parts` contains the number of rows of each matrix; () means a single matrix. The rows of the filled weight are ordered by
-    tensor rank.
+    `matrices` has the number of rows of each; () means a single matrix. A rank holds its share of each matrix, one below the other.
     """
-    if not parts:
+    if not matrices:
         return initialize
 
-    def fill(weight: torch.Tensor) -> None:
-        initialize(weight)
-        weight.copy_(order_by_rank(weight, parts, tensor_size))
+    def fill(weight: torch.Tensor, part: WeightPart) -> None:
+        initialize(weight, replace(part, rows=tuple(list_shares(part, matrices))))
 
     return fill
 
 
-def order_by_rank(weight: torch.Tensor, parts: Sequence[int], tensor_size: int) -> torch.Tensor:
-    """Reorder the rows [part 0 | part 1 | ...] to [rank 0's share of each part | rank 1's share of each part | ...].
-
-    >>> order_by_rank(torch.arange(6), (4, 2), 2).tolist()
-    [0, 1, 4, 2, 3, 5]
-    """
-    shares = [part.chunk(tensor_size) for part in weight.split(list(parts))]
-    return torch.cat([share for rank in zip(*shares, strict=True) for share in rank])
+def list_shares(part: WeightPart, matrices: Sequence[int]) -> Iterator[range]:
+    """Yield the rows of each stacked matrix that a rank holds, as rows of the full weight."""
+    ((begin, end),) = ((each.start, each.stop) for each in part.rows)
+    num_ranks, first = part.shape[0] // (end - begin), 0
+    for count in matrices:
+        share = count // num_ranks
+        start = first + begin // (end - begin) * share
+        yield range(start, start + share)
+        first += count
 
 
 def initialize_without_padding(initialize: Initialize, vocab_size: int) -> Initialize:
-    """Return a function that initializes the first `vocab_size` rows of a weight and fills the padding with zeros.
+    """Return a method that initializes the first `vocab_size` rows of a full weight and fills the padding with zeros.
 
     The number of padding rows depends on the layout. The initial values of the other rows do not.
     """
 
-    def fill(weight: torch.Tensor) -> None:
-        initialize(weight[:vocab_size])
-        weight[vocab_size:].zero_()
+    def fill(weight: torch.Tensor, part: WeightPart) -> None:
+        (rows,) = part.rows
+        used = range(rows.start, max(rows.start, min(rows.stop, vocab_size)))
+        initialize(weight[: len(used)], replace(part, shape=(vocab_size, part.shape[1]), rows=(used,)))
+        weight[len(used) :].zero_()
 
     return fill

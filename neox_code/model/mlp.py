@@ -20,7 +20,7 @@ class MLP(nn.Module):
     def __init__(self, model: ModelConfig, grid: ParallelGrid, dtype: torch.dtype, initialize: bool = True):
         super().__init__()
         hidden, inner, bias = model.hidden_size, model.feed_forward_size, model.use_bias_in_mlp
-        fill = initialize_in_parts(make_input_init(model), count_gate_rows(model), grid.tensor_size)
+        fill = initialize_in_parts(make_input_init(model), count_gate_rows(model))
         rows = sum(count_gate_rows(model)) or inner
         self.dense_h_to_4h = grid.layers.column_linear(hidden, rows, dtype, fill if initialize else None, bias)
         self.activation = build_activation(model)

@@ -4,8 +4,8 @@
     row_linear      [out, in] divided by columns:  each rank takes its share of the input; the sum over ranks is the output
     vocab_embedding [vocabulary, hidden] divided by rows
 
-A layer takes one tensor and returns one tensor. Its state dict holds only weight and bias. Its initial values are slices of a plain
-layer's full weight, so they do not depend on the layout.
+A layer takes one tensor and returns one tensor. Its state dict holds only weight and bias. Its initial values are a part of a plain
+layer's weight, so they do not depend on the layout.
 """
 
 from collections.abc import Callable
@@ -22,13 +22,14 @@ from megatron.core.tensor_parallel.layers import (
     RowParallelLinear,
     VocabParallelEmbedding,
     linear_with_grad_accumulation_and_async_allreduce,
+    set_tensor_model_parallel_attributes,
 )
 from torch import nn
 from torch.distributed import ProcessGroup
 
 from neox_code.parallel.collectives import GatherParts, SumIntoParts, sum_gradients
 from neox_code.parallel.emulated import is_faster_in_fp32
-from neox_code.parallel.plain_layers import Initialize, linear
+from neox_code.parallel.plain_layers import Initialize, WeightPart, linear
 
 
 class TensorInTensorOut(nn.Module):
@@ -95,21 +96,18 @@ class DividedLayers:
     def column_linear(
         self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
     ) -> nn.Module:
-        shared = self.shared_arguments(dtype, initialize)
-        layer = ColumnLinear(input_size, output_size, bias=bias, **shared)
-        layer.sequence_group = self.sequence_group
-        return layer
+        layer = ColumnLinear(input_size, output_size, bias=bias, **self.shared_arguments(dtype))
+        return self.complete(layer, (output_size, input_size), 0, initialize)
 
     def row_linear(
         self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
     ) -> nn.Module:
-        shared = self.shared_arguments(dtype, initialize)
+        shared = self.shared_arguments(dtype)
         layer = RowLinear(input_size, output_size, bias=bias, input_is_parallel=True, skip_bias_add=False, **shared)
-        layer.sequence_group = self.sequence_group
-        return layer
+        return self.complete(layer, (output_size, input_size), 1, initialize)
 
     def vocab_embedding(self, rows: int, width: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
-        return VocabParallelEmbedding(rows, width, **self.shared_arguments(dtype, initialize))
+        return self.complete(VocabParallelEmbedding(rows, width, **self.shared_arguments(dtype)), (rows, width), 0, initialize)
 
     def tied_logits(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return hidden [..., H] times this rank's rows [V / tensor ranks, H] of the embedding: logits [..., V / tensor ranks]."""
@@ -124,15 +122,29 @@ class DividedLayers:
             tp_group=self.group,
         )
 
-    def shared_arguments(self, dtype: torch.dtype, initialize: Initialize | None) -> dict[str, Any]:
-        """Return the arguments that all megatron-core layers share.
-
-        Full weights are initialized on the CPU and then divided, so that every layout has the same initial values.
-        """
+    def shared_arguments(self, dtype: torch.dtype) -> dict[str, Any]:
+        """Return the arguments that all megatron-core layers share. The layers get no initial values from megatron-core."""
         config = ModelParallelConfig(
             tensor_model_parallel_size=self.tensor_size,
             params_dtype=dtype,
-            use_cpu_initialization=True,
-            perform_initialization=initialize is not None,
+            use_cpu_initialization=True,  # allocates on torch's default device
+            perform_initialization=False,
         )
-        return {"config": config, "init_method": initialize, "tp_group": self.group}
+        return {"config": config, "init_method": None, "tp_group": self.group}
+
+    def complete(self, layer: nn.Module, shape: tuple[int, int], dim: int, initialize: Initialize | None) -> nn.Module:
+        """Give this rank's part of a layer its initial values; `shape` is that of the full weight, which is divided along `dim`."""
+        weight, bias = layer.weight, getattr(layer, "bias", None)
+        assert isinstance(weight, torch.Tensor)
+        set_tensor_model_parallel_attributes(weight, True, dim, 1)
+        size = shape[dim] // self.tensor_size
+        own = range(self.group.rank() * size, (self.group.rank() + 1) * size)
+        part = WeightPart(shape, (own,), range(shape[1])) if dim == 0 else WeightPart(shape, (range(shape[0]),), own)
+        with torch.no_grad():
+            if initialize is not None:
+                initialize(weight, part)
+            if bias is not None:
+                bias.zero_()
+        if isinstance(layer, ColumnLinear | RowLinear):
+            layer.sequence_group = self.sequence_group
+        return layer

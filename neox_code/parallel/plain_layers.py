@@ -3,10 +3,11 @@
     column = grid.layers.column_linear(768, 3072, torch.bfloat16, initialize)
 
 `divided_layers` has the same four methods for tensor-parallel ranks. The parameters of its layers have the same names, and their
-initial values are slices of the same full weights.
+initial values are parts of the same full weights.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -16,8 +17,24 @@ from torch.nn import functional as F
 from neox_code.parallel.emulated import is_faster_in_fp32
 from neox_code.parallel.native_kernels import NativeLinear, is_native
 
-Initialize = Callable[[torch.Tensor], object]
-"""Function that fills a full fp32 weight in place. Each rank then keeps its part of the weight."""
+
+@dataclass(frozen=True)
+class WeightPart:
+    """The part of a full weight that a rank holds."""
+
+    shape: tuple[int, int]
+    """Rows and columns of the full weight."""
+    rows: tuple[range, ...]
+    """Rows of the full weight, in the order of the part's rows."""
+    columns: range
+
+    @classmethod
+    def whole(cls, rows: int, columns: int) -> "WeightPart":
+        return cls((rows, columns), (range(rows),), range(columns))
+
+
+Initialize = Callable[[torch.Tensor, WeightPart], object]
+"""Function that fills a part of a full weight in place, and rounds to the part's type. The values do not depend on the layout."""
 
 
 class LayerMaker(Protocol):
@@ -49,7 +66,7 @@ class PlainLinear(nn.Module):
 
     def __init__(self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True):
         super().__init__()
-        self.weight = nn.Parameter(make_full_weight(output_size, input_size, dtype, initialize))
+        self.weight = nn.Parameter(make_whole_weight(output_size, input_size, dtype, initialize))
         self.bias = nn.Parameter(torch.zeros(output_size, dtype=dtype)) if bias else None
 
     def forward(self, input_: torch.Tensor) -> torch.Tensor:
@@ -70,19 +87,18 @@ class PlainEmbedding(nn.Module):
 
     def __init__(self, rows: int, width: int, dtype: torch.dtype, initialize: Initialize | None):
         super().__init__()
-        self.weight = nn.Parameter(make_full_weight(rows, width, dtype, initialize))
+        self.weight = nn.Parameter(make_whole_weight(rows, width, dtype, initialize))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, self.weight)
 
 
-def make_full_weight(rows: int, columns: int, dtype: torch.dtype, initialize: Initialize | None) -> torch.Tensor:
-    """Return a full weight, filled in fp32 and then rounded; uninitialized if `initialize` is None."""
-    if initialize is None:
-        return torch.empty(rows, columns, dtype=dtype)
-    weight = torch.empty(rows, columns, dtype=torch.float32)
-    initialize(weight)
-    return weight.to(dtype)
+def make_whole_weight(rows: int, columns: int, dtype: torch.dtype, initialize: Initialize | None) -> torch.Tensor:
+    """Return a whole weight; uninitialized if `initialize` is None."""
+    weight = torch.empty(rows, columns, dtype=dtype)
+    if initialize is not None:
+        initialize(weight, WeightPart.whole(rows, columns))
+    return weight
 
 
 class PlainLayers:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from neox_code.config.model_size import count_parameters
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.model.form import ModelForm
 from neox_code.model.gpt import GPT, build_layers
-from neox_code.model.initialization import order_by_rank
 from neox_code.model.kv_cache import CacheView, RowCache
 from neox_code.model.loss import WeightedLoss, make_vocab_shard
 from neox_code.model.sharding import count_stacked_rows, get_sharding
@@ -160,6 +160,12 @@ def test_parts_of_sequences_have_their_parts_of_the_dropout_masks():
         for name, gradient in own.items():
             torch.testing.assert_close(gradient, gradients[name], atol=1e-5, rtol=1e-4)
     assert (expected - run_two_tensor_ranks()[0][1]["rotary"][0]).abs() > 0.01
+
+
+def order_by_rank(weight: torch.Tensor, parts: Sequence[int], tensor_size: int) -> torch.Tensor:
+    """Reorder the rows [part 0 | part 1 | ...] to [rank 0's share of each part | rank 1's share of each part | ...]."""
+    shares = [part.chunk(tensor_size) for part in weight.split(list(parts))]
+    return torch.cat([share for rank in zip(*shares, strict=True) for share in rank])
 
 
 def assert_equal_gradients(

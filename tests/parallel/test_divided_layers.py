@@ -9,6 +9,7 @@ from distributed_runs import run_ranks
 
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.model.embedding import make_head_input
+from neox_code.model.initialization import make_normal
 from neox_code.model.loss import WeightedLoss, compute_token_losses, make_vocab_shard
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
 from neox_code.parallel.seeds import seed_layer
@@ -20,10 +21,7 @@ IDS = torch.randint(0, VOCAB_SIZE, (2, 300), generator=torch.Generator().manual_
 
 def run_network(grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Run embedding, column layer, row layer, tied head and loss; return losses and the gradients of this rank's parts."""
-
-    def fill(weight: torch.Tensor) -> None:
-        weight.normal_(0, 0.5)
-
+    fill = make_normal(0.5)
     with seed_layer(1, 0):
         embedding = grid.layers.vocab_embedding(PADDED, 6, torch.float32, fill)
         column = grid.layers.column_linear(6, 8, torch.float32, fill)

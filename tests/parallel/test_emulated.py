@@ -13,7 +13,7 @@ from neox_code.parallel.plain_layers import PlainLinear
 def test_a_product_and_its_gradients_equal_those_of_bf16(monkeypatch, rows, has_instructions):
     monkeypatch.setattr(emulated, "cpu_computes_bf16", lambda: has_instructions)
     torch.manual_seed(1)
-    layer = PlainLinear(64, 48, torch.bfloat16, lambda weight: weight.normal_())
+    layer = PlainLinear(64, 48, torch.bfloat16, lambda weight, part: weight.normal_())
     plain = [tensor.detach().clone().requires_grad_() for tensor in (torch.randn(rows, 64).bfloat16(), layer.weight, layer.bias)]
     input_ = plain[0].detach().clone().requires_grad_()
     output, expected = layer(input_), F.linear(*plain)

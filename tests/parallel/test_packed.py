@@ -16,7 +16,7 @@ needs_bf16 = pytest.mark.skipif(not cpu_computes_bf16(), reason="this CPU has no
 
 def make_layer(dtype: torch.dtype, bias: bool) -> PlainLinear:
     torch.manual_seed(0)
-    linear = PlainLinear(96, 200, dtype, lambda weight: nn.init.normal_(weight, std=0.1), bias)
+    linear = PlainLinear(96, 200, dtype, lambda weight, part: nn.init.normal_(weight, std=0.1), bias)
     if bias:
         nn.init.normal_(linear.bias)
     return linear
