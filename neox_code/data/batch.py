@@ -5,8 +5,11 @@ from itertools import chain
 
 import torch
 
-Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor | None]]
-"""(tokens_BS, (labels_BS, loss_mask_BS)): inputs of the first pipeline stage, labels and loss mask of the last. Mask None: no token
+Inputs = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
+"""tokens_BS, or with dropout (tokens_BS, keys_B): the key of each row's dropout masks, int64."""
+
+Batch = tuple[Inputs, tuple[torch.Tensor, torch.Tensor | None]]
+"""(inputs, (labels_BS, loss_mask_BS)): inputs of the first pipeline stage, labels and loss mask of the last. Mask None: no token
 is masked."""
 
 
@@ -19,9 +22,13 @@ def collate(samples: Sequence[Mapping[str, torch.Tensor]], has_mask: bool = True
 
 def move_to_device(batch: Batch, device: torch.device) -> Batch:
     """Return the batch on a device. Copies from pinned memory to a GPU do not make the host wait."""
-    tokens, (labels, mask) = batch
-    tokens, labels = (each.to(device, non_blocking=True) for each in (tokens, labels))
-    return tokens, (labels, None if mask is None else mask.to(device, non_blocking=True))
+    inputs, (labels, mask) = batch
+
+    def move(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    moved = (move(inputs[0]), move(inputs[1])) if isinstance(inputs, tuple) else move(inputs)
+    return moved, (move(labels), None if mask is None else move(mask))
 
 
 def copy_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -41,8 +48,8 @@ def copy_by_side_stream(batches: Iterator[Batch], device: torch.device) -> Itera
             with torch.cuda.stream(stream):
                 copied = move_to_device(batch, device)
         if ready is not None:
-            tokens, (labels, mask) = ready
-            for tensor in (tokens, labels, mask):
+            inputs, (labels, mask) = ready
+            for tensor in (*(inputs if isinstance(inputs, tuple) else (inputs,)), labels, mask):
                 if tensor is not None:
                     tensor.record_stream(torch.cuda.current_stream(device))
             yield ready

@@ -23,32 +23,51 @@ from neox_code.data.packed_samples import Sample
 from neox_code.data.sampler import ConsecutiveSampler
 from neox_code.errors import DataError
 from neox_code.launch.stop_signals import ignore_group_signals
+from neox_code.parallel.counter_numbers import derive_keys, make_key
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.tokenizer.protocol import Tokenizer
 
 
 class Reader(Dataset):
-    """A dataset that returns a DataError instead of raising it, so that a worker passes it to the main process without a trace."""
+    """A dataset that returns the numbers of the samples with them.
+
+    It returns a DataError instead of raising it, so that a worker passes it to the main process without a trace."""
 
     def __init__(self, dataset: SampleDataset):
         self.dataset = dataset
 
-    def __getitems__(self, indices: list[int]) -> list[Sample] | DataError:
+    def __getitems__(self, indices: list[int]) -> tuple[list[int], list[Sample]] | DataError:
         try:
-            return [self.dataset[index] for index in indices]
+            return indices, [self.dataset[index] for index in indices]
         except DataError as error:
             return error
 
 
 def collate_or_pass_error(
-    samples: list[Sample] | DataError, collate_samples: Callable[[Sequence[Sample]], Batch]
+    found: tuple[list[int], list[Sample]] | DataError,
+    collate_samples: Callable[[Sequence[Sample]], Batch],
+    dropout_seed: int | None,
 ) -> Batch | DataError:
-    """Return the samples as a batch; return an error unchanged."""
-    return samples if isinstance(samples, DataError) else collate_samples(samples)
+    """Return the samples as a batch, with a seed with the keys of their dropout masks; return an error unchanged."""
+    if isinstance(found, DataError):
+        return found
+    numbers, samples = found
+    inputs, others = collate_samples(samples)
+    if dropout_seed is None:
+        return inputs, others
+    assert isinstance(inputs, torch.Tensor)
+    return (inputs, derive_keys(torch.tensor(make_key(dropout_seed)), torch.tensor(numbers))), others
+
+
+def choose_dropout_seed(config: NeoXConfig) -> int | None:
+    """Return the seed of the masks of dropout; None without dropout."""
+    return config.training.seed if config.model.hidden_dropout or config.model.attention_dropout else None
 
 
 class BatchLoader:
     """Loader of one dataset's micro batches for one data rank. `seek` sets the first sample. Iterations share worker processes.
+
+    With `dropout_seed` each row has a key, which depends on the seed and the number of its sample.
 
     The middle stages of a pipeline read no data and have no workers.
     """
@@ -60,6 +79,7 @@ class BatchLoader:
         grid: ParallelGrid,
         num_workers: int,
         collate_samples: Callable[[Sequence[Sample]], Batch] = collate,
+        dropout_seed: int | None = None,
     ):
         self.dataset = dataset
         self.sampler = ConsecutiveSampler(len(dataset), micro_batch_size, grid.data_rank, grid.data_size)
@@ -69,7 +89,7 @@ class BatchLoader:
             batch_sampler=self.sampler,
             num_workers=num_workers if is_read else 0,
             persistent_workers=is_read and num_workers > 0,
-            collate_fn=partial(collate_or_pass_error, collate_samples=collate_samples),
+            collate_fn=partial(collate_or_pass_error, collate_samples=collate_samples, dropout_seed=dropout_seed),
             pin_memory=grid.device.type == "cuda",
             worker_init_fn=ignore_group_signals,
         )
@@ -95,7 +115,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         """Return micro batches. Raise DataError if a sample cannot be read or a worker process ends.
 
-        The workers are started by this call, since torch draws their seed from the generator that also seeds dropout.
+        The workers are started by this call, since torch draws their seed from the generator that also seeds adapters.
         """
         return check_batches(iter(self.loader))
 
@@ -155,9 +175,9 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
     joined, ranges = join_languages(found, sizes.train_batch_size, training.eval_iters)
     has_unseen = data.unseen_share and training.eval_iters
     left_out = build_unseen_samples(data, config.model.sample_length, evaluated, *shared) if has_unseen else None
-    collate_samples = partial(collate, has_mask=has_mask)
+    shared_arguments = (grid, data.num_workers, partial(collate, has_mask=has_mask), choose_dropout_seed(config))
     train, valid, test, languages, unseen = (
-        BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers, collate_samples) if dataset is not None else None
+        BatchLoader(dataset, sizes.micro_batch_size, *shared_arguments) if dataset is not None else None
         for dataset in (*datasets, joined, left_out)
     )
     if train is None:

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from neox_code.config.model import ModelConfig
 from neox_code.model.alibi import compute_causal_bias, compute_layer_slopes
 from neox_code.model.blocked_attention import blocked_attention, is_better_in_blocks
+from neox_code.model.dropout import drop_probabilities
 from neox_code.model.flexible_attention import flexible_attention, is_visible, make_block_mask
 from neox_code.model.initialization import initialize_in_parts, make_input_init, make_output_init
 from neox_code.model.kv_cache import CacheView
@@ -31,19 +32,20 @@ from neox_code.model.norms import RMSNorm
 from neox_code.model.positions import RotaryTable, rotate, rotate_in_place
 from neox_code.model.sharding import count_query_key_value_rows
 from neox_code.parallel.collectives import sum_gradients
+from neox_code.parallel.counter_numbers import derive_keys
 from neox_code.parallel.emulated import is_emulated
 from neox_code.parallel.grid import ParallelGrid
-from neox_code.parallel.seeds import TensorRankGenerator
 
 
 class RowInputs(NamedTuple):
-    """Inputs of attention in whole rows that are the same for all layers: cos and sin of rotary positions, and with separated
-    documents the starts of the documents and FlexAttention's mask."""
+    """Inputs of a block in whole rows: cos and sin of rotary positions, with separated documents the starts of the documents and
+    FlexAttention's mask, and with dropout this layer's key of each row."""
 
     cos: torch.Tensor | None = None
     sin: torch.Tensor | None = None
     starts_BS: torch.Tensor | None = None
     block_mask: BlockMask | None = None
+    keys_B: torch.Tensor | None = None
 
 
 NO_ROW_INPUTS = RowInputs()
@@ -61,7 +63,7 @@ class Attention(nn.Module):
     ):
         super().__init__()
         self.model = model
-        self.recomputes = recomputes
+        self.recomputes = recomputes or model.attention_dropout > 0  # with dropout, S x S probabilities would be kept
         self.sequence_group = grid.sequence_group
         self.layer_index = layer_index
         self.num_heads = model.num_attention_heads // grid.tensor_size
@@ -69,7 +71,6 @@ class Attention(nn.Module):
         self.is_grouped = model.kv_heads < model.num_attention_heads
         self.head_dim = model.head_dim
         self.dropout = model.attention_dropout
-        self.generator = TensorRankGenerator(grid)
         self.rotary = (
             RotaryTable(model.head_dim, model.rotary_pct, model.rotary_emb_base, model.max_position_embeddings)
             if model.pos_emb == "rotary"
@@ -123,15 +124,17 @@ class Attention(nn.Module):
         factors = sum_gradients(self.value_residual, self.tensor_group)
         return factors[0] * value_BSGD + factors[1] * first_BSGD
 
-    def prepare(self, hidden_BSH: torch.Tensor, starts_BS: torch.Tensor | None) -> RowInputs:
-        """Return what `forward` needs besides the hidden state: outside a compiled block, because it reads and fills tables."""
+    def prepare(self, hidden_BSH: torch.Tensor, starts_BS: torch.Tensor | None, keys_B: torch.Tensor | None) -> RowInputs:
+        """Return what a block needs besides the hidden state: outside a compiled block, because it reads and fills tables, and
+        because all layers share a compiled block."""
         length = hidden_BSH.shape[1] if self.sequence_group is None else hidden_BSH.shape[0] * self.sequence_group.size()
         reset = starts_BS if self.model.reset_position_ids else None
         cos, sin = (None, None) if self.rotary is None else self.rotary.of_rows(length, reset, hidden_BSH.device, hidden_BSH.dtype)
         starts_BS = starts_BS if self.model.reset_attention_mask else None
         is_flexible = hidden_BSH.device.type == "cuda" and not (self.training and self.dropout)
         needs_mask = is_flexible and (starts_BS is not None or self.slopes is not None)
-        return RowInputs(cos, sin, starts_BS, make_block_mask(length, hidden_BSH.device, starts_BS) if needs_mask else None)
+        block_mask = make_block_mask(length, hidden_BSH.device, starts_BS) if needs_mask else None
+        return RowInputs(cos, sin, starts_BS, block_mask, None if keys_B is None else derive_keys(keys_B, self.layer_index + 1))
 
     def attend_rows(self, fused: torch.Tensor, first_BSGD: torch.Tensor | None, row_inputs: RowInputs) -> torch.Tensor:
         """Return the attention output [B, S, N D] of whole rows, computed from their fused projection [B, S, (N + 2 G) D]."""
@@ -142,7 +145,12 @@ class Attention(nn.Module):
         if row_inputs.cos is not None and row_inputs.sin is not None:
             query_BSND, key_BSGD = (rotate(tensor, row_inputs.cos, row_inputs.sin) for tensor in (query_BSND, key_BSGD))
         query, key, value = (tensor.transpose(1, 2) for tensor in (query_BSND, key_BSGD, value_BSGD))
-        return self.attend(query, key, value, row_inputs.starts_BS, row_inputs.block_mask).transpose(1, 2).flatten(2)
+        if self.training and self.dropout:
+            assert row_inputs.keys_B is not None
+            context_BNSD = self.attend_with_dropout(query, key, value, row_inputs.starts_BS, row_inputs.keys_B)
+        else:
+            context_BNSD = self.attend(query, key, value, row_inputs.starts_BS, row_inputs.block_mask)
+        return context_BNSD.transpose(1, 2).flatten(2)
 
     def attend_cached(self, fused: torch.Tensor, first_BSGD: torch.Tensor | None, cache: CacheView) -> torch.Tensor:
         """Return the attention output [S, 1, N D] of the new tokens, computed from their fused projection [S, (N + 2 G) D].
@@ -185,19 +193,37 @@ class Attention(nn.Module):
         """Return causal attention, softmax(q k^T / sqrt(D) + alibi) v: [B, N, S, D]; with `starts_BS`, within each document."""
         if is_emulated(query_BNSD):
             return self.attend(query_BNSD.float(), key_BGSD.float(), value_BGSD.float(), starts_BS).to(query_BNSD.dtype)
-        drops = self.training and self.dropout
         if block_mask is not None:
             return flexible_attention(query_BNSD, key_BGSD, value_BGSD, block_mask, self.slopes)
-        if not drops and is_better_in_blocks(query_BNSD):
+        if is_better_in_blocks(query_BNSD):
             return blocked_attention(query_BNSD, key_BGSD, value_BGSD, self.slopes, starts_BS)
         if self.slopes is None and starts_BS is None:
             mask: dict[str, Any] = {"is_causal": True}
         else:
             mask = {"attn_mask": self.compute_mask(query_BNSD, starts_BS)}
-        if not drops:
-            return self.compute_attention(query_BNSD, key_BGSD, value_BGSD, **mask)
-        with self.generator.fork():
-            return self.compute_attention(query_BNSD, key_BGSD, value_BGSD, dropout_p=self.dropout, **mask)
+        return self.compute_attention(query_BNSD, key_BGSD, value_BGSD, **mask)
+
+    def attend_with_dropout(
+        self,
+        query_BNSD: torch.Tensor,
+        key_BGSD: torch.Tensor,
+        value_BGSD: torch.Tensor,
+        starts_BS: torch.Tensor | None,
+        keys_B: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return causal attention with dropout of its probabilities, in plain operations: no kernel accepts a mask of dropout."""
+        if self.is_grouped:
+            shared = self.num_heads // self.num_groups
+            key_BGSD, value_BGSD = key_BGSD.repeat_interleave(shared, 1), value_BGSD.repeat_interleave(shared, 1)
+        length = query_BNSD.shape[2]
+        scores_BNST = (query_BNSD * self.head_dim**-0.5) @ key_BGSD.transpose(2, 3)
+        if self.slopes is None and starts_BS is None:
+            visible = torch.ones(length, length, dtype=torch.bool, device=query_BNSD.device).tril()
+        else:
+            visible = self.compute_mask(query_BNSD, starts_BS)
+        masked = scores_BNST.masked_fill(~visible, -torch.inf) if visible.dtype == torch.bool else scores_BNST + visible
+        probabilities = masked.softmax(-1, dtype=torch.float32).to(query_BNSD.dtype)
+        return drop_probabilities(probabilities, keys_B, self.heads.start, self.dropout) @ value_BGSD
 
     def compute_mask(self, query_BNSD: torch.Tensor, starts_BS: torch.Tensor | None) -> torch.Tensor:
         """Return the mask that torch adds or applies to the scores.

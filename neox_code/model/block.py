@@ -10,10 +10,10 @@ With `sequence_parallel` the hidden state is [S / ranks, B, H] and not [B, S, H]
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.attention import NO_ROW_INPUTS, Attention, RowInputs
+from neox_code.model.dropout import AFTER_ATTENTION, AFTER_FEED_FORWARD, drop_hidden
 from neox_code.model.form import INFERENCE, HiddenState, LayerState, ModelForm, compile_function, unpack_state
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.mlp import MLP
@@ -48,15 +48,15 @@ class TransformerBlock(nn.Module):
     def forward(self, state: HiddenState, cache: CacheView | None = None) -> HiddenState:
         """Return the next hidden state, with what the next layer needs besides it."""
         inputs = unpack_state(state)
-        hidden_BSH, starts_BS, embedded_BSH, values_BSGD = inputs
-        row_inputs = NO_ROW_INPUTS if cache is not None else self.attention.prepare(hidden_BSH, starts_BS)
+        hidden_BSH, starts_BS, embedded_BSH, values_BSGD, keys_B = inputs
+        row_inputs = NO_ROW_INPUTS if cache is not None else self.attention.prepare(hidden_BSH, starts_BS, keys_B)
         compute = TransformerBlock.compute
         if self.compile_backend is not None and cache is None:
             compute = compile_function(compute, self.compile_backend, not self.is_divided)  # collectives may break the graph
         hidden_BSH, values_BSGD = compute(self, hidden_BSH, embedded_BSH, values_BSGD, cache, row_inputs)
         if self.is_last:
             embedded_BSH = values_BSGD = None
-        return LayerState(hidden_BSH, starts_BS, embedded_BSH, values_BSGD).pack()
+        return LayerState(hidden_BSH, starts_BS, embedded_BSH, values_BSGD, keys_B).pack()
 
     def compute(
         self,
@@ -71,17 +71,14 @@ class TransformerBlock(nn.Module):
             factors = sum_gradients(self.embedding_skip, self.sequence_group)
             hidden_BSH = factors[0] * hidden_BSH + factors[1] * embedded_BSH
         attended_BSH, values_BSGD = self.attention(self.input_layernorm(hidden_BSH), values_BSGD, cache, row_inputs)
-        attended_BSH = self.maybe_dropout(attended_BSH)
-        if self.model.gpt_j_residual:
-            mlp_BSH = self.maybe_dropout(self.mlp(self.post_attention_layernorm(hidden_BSH)))
-            return hidden_BSH + attended_BSH + mlp_BSH, values_BSGD
-        hidden_BSH = hidden_BSH + attended_BSH
-        return hidden_BSH + self.maybe_dropout(self.mlp(self.post_attention_layernorm(hidden_BSH))), values_BSGD
+        attended_BSH = self.maybe_drop(attended_BSH, row_inputs.keys_B, AFTER_ATTENTION)
+        input_BSH, hidden_BSH = hidden_BSH, hidden_BSH + attended_BSH
+        mlp_BSH = self.mlp(self.post_attention_layernorm(input_BSH if self.model.gpt_j_residual else hidden_BSH))
+        return hidden_BSH + self.maybe_drop(mlp_BSH, row_inputs.keys_B, AFTER_FEED_FORWARD), values_BSGD
 
-    def maybe_dropout(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the tensor after dropout. With `sequence_parallel` the mask is this rank's part of the mask without it."""
-        if not self.dropout or self.sequence_group is None:
-            return F.dropout(tensor, self.dropout, self.training) if self.dropout else tensor
-        part, batch, width = tensor.shape
-        mask_BSH = F.dropout(tensor.new_ones(batch, part * self.sequence_group.size(), width), self.dropout, self.training)
-        return tensor * mask_BSH.transpose(0, 1).chunk(self.sequence_group.size())[self.sequence_group.rank()]
+    def maybe_drop(self, hidden_BSH: torch.Tensor, keys_B: torch.Tensor | None, place: int) -> torch.Tensor:
+        """Return the hidden state after dropout in training."""
+        if not self.dropout or not self.training:
+            return hidden_BSH
+        assert keys_B is not None
+        return drop_hidden(hidden_BSH, keys_B, place, self.dropout, self.sequence_group)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
+from neox_code.model.dropout import AFTER_EMBEDDING, drop_hidden
 from neox_code.model.form import INFERENCE, HiddenState, LayerState, ModelForm, unpack_state
 from neox_code.model.initialization import initialize_without_padding, make_input_init
 from neox_code.model.kv_cache import CacheView
@@ -48,8 +49,14 @@ class Embedding(nn.Module):
         self.smear = nn.Parameter(torch.zeros(model.hidden_size, dtype=dtype)) if model.token_smear else None
         """The factors of the vector of the token before."""
 
-    def forward(self, tokens_BS: torch.Tensor, cache: CacheView | None = None) -> HiddenState:
-        """Return the vectors of the tokens, with the starts of their documents if the form has `eod_id` and there is no cache."""
+    def forward(self, tokens: HiddenState, cache: CacheView | None = None) -> HiddenState:
+        """Return the vectors of tokens_BS, with the starts of their documents if the form has `eod_id` and there is no cache.
+
+        With dropout the argument is (tokens_BS, keys_B). In training, rows without keys get random ones.
+        """
+        tokens_BS, keys_B = tokens if isinstance(tokens, tuple) else (tokens, None)
+        if keys_B is None and self.training and (self.dropout or self.model.attention_dropout):
+            keys_B = torch.randint(1 << 62, tokens_BS.shape[:1], device="cpu").to(tokens_BS.device)
         hidden_BSH = self.word_embeddings(tokens_BS)
         eod_id = None if cache is not None else self.form.eod_id
         starts_BS = None if eod_id is None else find_document_starts(tokens_BS, eod_id)
@@ -60,9 +67,10 @@ class Embedding(nn.Module):
             hidden_BSH = hidden_BSH + self.position_embeddings(positions)
         elif self.is_sinusoidal:
             hidden_BSH = hidden_BSH + compute_sinusoidal_vectors(positions, hidden_BSH.shape[-1], hidden_BSH.dtype)
-        if self.dropout:
-            hidden_BSH = F.dropout(hidden_BSH, self.dropout, self.training)
-        return LayerState(hidden_BSH, starts_BS).pack()
+        if self.dropout and self.training:
+            assert keys_B is not None
+            hidden_BSH = drop_hidden(hidden_BSH, keys_B, AFTER_EMBEDDING, self.dropout)
+        return LayerState(hidden_BSH, starts_BS, keys_B=keys_B).pack()
 
     def read_previous(
         self, tokens_BS: torch.Tensor, vectors_BSH: torch.Tensor, cache: CacheView | None, starts_BS: torch.Tensor | None
@@ -93,10 +101,10 @@ def enter_blocks(state: HiddenState, grid: ParallelGrid, keeps_embedded: bool) -
 
     With `keeps_embedded` all blocks receive the hidden state as it is here.
     """
-    hidden_BSH, starts_BS, *_ = unpack_state(state)
+    hidden_BSH, starts_BS, *_, keys_B = unpack_state(state)
     if grid.sequence_group is not None:
         hidden_BSH = TakePart.apply(hidden_BSH.transpose(0, 1), grid.sequence_group)
-    return LayerState(hidden_BSH, starts_BS, hidden_BSH if keeps_embedded else None).pack()
+    return LayerState(hidden_BSH, starts_BS, hidden_BSH if keeps_embedded else None, keys_B=keys_B).pack()
 
 
 class FinalNorm(nn.Module):

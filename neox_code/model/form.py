@@ -31,6 +31,8 @@ class LayerState(NamedTuple):
     """With `embedding_skip`: the input of the first block."""
     values_BSGD: torch.Tensor | None = None
     """With `value_residual`, after the first block: its values, of this tensor rank's G groups of heads."""
+    keys_B: torch.Tensor | None = None
+    """The key of each row's dropout masks, if its batch has keys."""
 
     def pack(self) -> HiddenState:
         """Return the tensor, or the tuple of tensors, that is passed."""
@@ -38,7 +40,7 @@ class LayerState(NamedTuple):
         return present[0] if len(present) == 1 else present
 
 
-FIELDS_BY_DIMENSIONS = {2: "starts_BS", 3: "embedded_BSH", 4: "values_BSGD"}
+FIELDS_BY_DIMENSIONS = {1: "keys_B", 2: "starts_BS", 3: "embedded_BSH", 4: "values_BSGD"}
 """Number of a tensor's dimensions -> field of LayerState, for all but the first field."""
 
 
@@ -95,21 +97,21 @@ class StageJoint:
         return cls(model.hidden_size, embedded_size, model.kv_heads // grid.tensor_size, model.head_dim, batch_dim)
 
     def join(self, state: HiddenState) -> HiddenState:
-        """Return the state with its tensors that have gradients side by side, and the starts of documents."""
-        hidden, starts_BS, *others = unpack_state(state)
+        """Return the state with its tensors that have gradients side by side, the starts of documents and the keys."""
+        hidden, starts_BS, *others, keys_B = unpack_state(state)
         parts = [hidden, *(other.reshape(*hidden.shape[:2], -1) for other in others if other is not None)]
-        return LayerState(hidden if len(parts) == 1 else torch.cat(parts, -1), starts_BS).pack()
+        return LayerState(hidden if len(parts) == 1 else torch.cat(parts, -1), starts_BS, keys_B=keys_B).pack()
 
     def split(self, state: HiddenState) -> HiddenState:
         """Return the state that `join` received."""
-        joined, starts_BS, *_ = unpack_state(state)
+        joined, starts_BS, *_, keys_B = unpack_state(state)
         width = joined.shape[-1] - self.hidden_size
         if not width:
             return state
         sizes = [self.hidden_size, self.embedded_size, width - self.embedded_size]
         hidden, embedded, values = (part.contiguous() for part in joined.split(sizes, -1))
         values_BSGD = values.view(joined.shape[self.batch_dim], -1, self.num_groups, self.head_dim) if sizes[2] else None
-        return LayerState(hidden, starts_BS, embedded if sizes[1] else None, values_BSGD).pack()
+        return LayerState(hidden, starts_BS, embedded if sizes[1] else None, values_BSGD, keys_B).pack()
 
 
 @cache

@@ -34,10 +34,10 @@ def mix(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def derive_keys(keys: torch.Tensor, number: int) -> torch.Tensor:
-    """Return a new key for each key, by a number that is not negative: other numbers give independent keys."""
-    offset = (number + 1) * GOLDEN % (1 << 64)
-    return mix(keys + (offset if offset < 1 << 63 else offset - (1 << 64)))
+def derive_keys(keys: torch.Tensor, numbers: int | torch.Tensor) -> torch.Tensor:
+    """Return a new key for each key, by numbers that are not negative: other numbers give independent keys."""
+    offsets = (numbers + 1) * GOLDEN
+    return mix(keys + (offsets if isinstance(offsets, torch.Tensor) else (offsets + (1 << 63)) % (1 << 64) - (1 << 63)))
 
 
 def draw_bits(keys_B: torch.Tensor, rows_R: torch.Tensor, columns: range) -> torch.Tensor:

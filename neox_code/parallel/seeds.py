@@ -1,11 +1,10 @@
-"""Seeds of random numbers. Some ranks share a seed:
+"""Seeds of torch's generators. Some ranks share a seed:
 
 initialization     from (seed, layer index): the same full weights in every layout
-hidden dropout     the same on the ranks of a tensor group (they hold the same activations), different over data ranks and stages
-attention dropout  different on every rank (tensor ranks hold different heads)
+adapters           the same on the ranks of a tensor group (they hold the same activations), different over data ranks and stages
 
-Dropout is seeded before every step, so that a resumed run draws the same numbers as an uninterrupted run and no generator state is
-saved.
+Dropout and noise of adapters are seeded before every step, so that a resumed run draws the same numbers as an uninterrupted run and
+no generator state is saved. Dropout of the model itself has no generator (`model.dropout`).
 """
 
 from collections.abc import Iterator
@@ -28,8 +27,8 @@ def seed_layer(seed: int, layer_index: int) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def seed_dropout(seed: int, grid: ParallelGrid, iteration: int) -> None:
-    """Seed torch's default generators for dropout in this rank's next step. `iteration` is the number of steps done."""
+def seed_adapters(seed: int, grid: ParallelGrid, iteration: int) -> None:
+    """Seed torch's default generators for adapters in this rank's next step. `iteration` is the number of steps done."""
     sequence = np.random.SeedSequence((seed, iteration, grid.pipeline_stage, grid.data_rank))
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
@@ -37,7 +36,7 @@ def seed_dropout(seed: int, grid: ParallelGrid, iteration: int) -> None:
 class TensorRankGenerator:
     """A second stream of random numbers, different on each tensor rank. Numbers are drawn within `with generator.fork():`.
 
-    Each `with` block draws its seed from the default generator, so `seed_dropout` determines the numbers.
+    Each `with` block draws its seed from the default generator, so `seed_adapters` determines the numbers.
     """
 
     def __init__(self, grid: ParallelGrid):

@@ -47,6 +47,9 @@ KEPT_WIDTHS = {"relu": 1, "bilinear": 3}
 All other activations save 2 (input and result of the activation), or 4 if they are gated.
 """
 
+PLAIN_SCORE_BYTES = 13
+"""Bytes of a score of attention with dropout, besides two values in 16 bits: an fp32 probability, its mask and its random bits."""
+
 POSITIONS_AT_ONCE = 2048
 """Positions whose logits are in a GPU's memory together (`model.loss.count_rows_at_once`)."""
 
@@ -192,6 +195,9 @@ def compute_stage_activations(model: ModelConfig, layout: Layout, stage: int, pa
         kept = held * blocks * block
     if model.pos_emb == "alibi":
         kept += divide_rounding_up(model.num_attention_heads, layout.tensor_size) * model.sample_length**2 * size
+    if model.attention_dropout:  # of one block at a time, in plain operations
+        scores = divide_rounding_up(model.num_attention_heads, layout.tensor_size) * model.sample_length * tokens
+        kept += scores * (PLAIN_SCORE_BYTES + 2 * size)
     if stage == 0 and model.hidden_dropout:
         kept += held * model.hidden_size * tokens
     if stage == 0 and model.token_smear:

@@ -23,7 +23,7 @@ from neox_code.launch.stop_signals import StopRequest
 from neox_code.logs import get_logger, progress
 from neox_code.parallel.collectives import broadcast_from_rank_zero, is_true_on_any_rank
 from neox_code.parallel.grid import ParallelGrid
-from neox_code.parallel.seeds import seed_dropout
+from neox_code.parallel.seeds import seed_adapters
 from neox_code.training.checkpoints import Checkpoints
 from neox_code.training.engine import Engine, reads_late, set_rate
 from neox_code.training.loss_guard import DivergedError, LossGuard
@@ -164,11 +164,11 @@ class Run:
     def run_one_step(self, batches: Iterator[Batch]) -> float:
         """Make one optimizer step. Return its learning rate. `read_results` reads its result, at once or one step later."""
         updates = self.state.iteration - self.state.skipped_steps
-        training, model = self.config.training, self.config.model
+        training = self.config.training
         rate = self.compute_rate(updates)
         set_rate(self.engine, rate, self.compute_rate(updates - 1) if self.unread else rate)
-        if model.hidden_dropout or model.attention_dropout or self.config.adapter.is_random:
-            seed_dropout(training.seed, self.grid, self.state.iteration)
+        if self.config.adapter.is_random:
+            seed_adapters(training.seed, self.grid, self.state.iteration)
         read = self.step(self.engine, batches, self.grid)
         describe_documents = partial(
             describe_batch, self.loaders.train.dataset, self.state.consumed_samples, self.sizes, LOGGED_DOCUMENTS

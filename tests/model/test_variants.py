@@ -154,12 +154,14 @@ def test_parts_of_sequences_on_two_ranks_have_the_loss_and_gradients_of_one_proc
     assert_equal_gradients(name, [part for _, part in ranks], gradients, 1e-5)
 
 
-def test_parts_of_sequences_have_their_parts_of_the_dropout_masks():
-    for _, _, ((expected, gradients), (loss, own)) in run_two_tensor_ranks():
-        torch.testing.assert_close(loss, expected, atol=0, rtol=1e-6)
-        for name, gradient in own.items():
-            torch.testing.assert_close(gradient, gradients[name], atol=1e-5, rtol=1e-4)
-    assert (expected - run_two_tensor_ranks()[0][1]["rotary"][0]).abs() > 0.01
+def test_tensor_ranks_with_whole_sequences_and_with_parts_have_the_dropout_masks_of_one_process():
+    expected, gradients = compute_loss_and_gradients("rotary", single_process_grid(), **DROPOUT)
+    for layout in (0, 1):
+        ranks = [rank[2][layout] for rank in run_two_tensor_ranks()]
+        for loss, _ in ranks:
+            torch.testing.assert_close(loss, expected, atol=0, rtol=1e-6)
+        assert_equal_gradients("rotary", [part for _, part in ranks], gradients, 1e-5)
+    assert (expected - compute_loss_and_gradients("rotary", single_process_grid())[0]).abs() > 0.01
 
 
 def order_by_rank(weight: torch.Tensor, parts: Sequence[int], tensor_size: int) -> torch.Tensor:

@@ -1,16 +1,16 @@
-"""Which ranks and steps draw the same dropout masks."""
+"""Which ranks and steps draw the same random numbers of adapters."""
 
 import itertools
 
 import torch
 
 from neox_code.parallel.grid import ParallelGrid
-from neox_code.parallel.seeds import seed_dropout
+from neox_code.parallel.seeds import seed_adapters
 
 
 def draw_numbers(iteration: int, stage: int, data_rank: int, tensor_rank: int) -> tuple[float, ...]:
     rank = tensor_rank + 2 * data_rank + 4 * stage
-    seed_dropout(1234, ParallelGrid(pipeline_size=2, data_size=2, tensor_size=2, rank=rank), iteration)
+    seed_adapters(1234, ParallelGrid(pipeline_size=2, data_size=2, tensor_size=2, rank=rank), iteration)
     return tuple(torch.rand(4).tolist())
 
 
