@@ -575,7 +575,10 @@ KEYS: dict[str, Rule] = {
     "onnx_safe": ignore("models are not exported to ONNX"),
     "zero_allow_untested_optimizer": ignore("DeepSpeed takes every optimizer"),
     "mmap_warmup": ignore("the operating system reads token files ahead"),
-    **assign_rule(ignore("dropout is seeded anew before every step, and no generator's state is saved"), "no_load_rng no_save_rng"),
+    **assign_rule(
+        ignore("the masks of dropout depend on `seed` and the number of the sample, and no generator's state is saved"),
+        "no_load_rng no_save_rng",
+    ),
     "no_ssh_check": ignore("the launcher's check is quick and names the host that is down"),
     "override_lr_scheduler": ignore("the schedule is a function of the step, always the configuration's"),
     "rpe_max_distance": ignore("it counts only with pos_emb: rpe"),

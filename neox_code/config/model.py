@@ -137,10 +137,12 @@ class ModelConfig:
     """True: the projections of the feed-forward layer have biases."""
 
     hidden_dropout: float = 0.0
-    """Dropout after attention, feed-forward and embedding, while training."""
+    """Dropout after attention, feed-forward and embedding, while training. Masks depend on `seed` and the sample, and not on the
+    layout."""
 
     attention_dropout: float = 0.0
-    """Dropout of attention probabilities, while training."""
+    """Dropout of attention probabilities, while training. Attention is then computed in plain operations, without a fused kernel,
+    and recomputed in the backward pass."""
 
     z_loss_coefficient: float = 0.0
     """While training, this number times the mean of log(Z)^2 is added to the loss that is differentiated. Z is the softmax's

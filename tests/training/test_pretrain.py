@@ -25,7 +25,7 @@ def alone() -> dict[str, list[float]]:
 @pytest.mark.parametrize("vocabulary", ["640", "50,257"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_losses_of_one_process(job, tmp_path, layout, vocabulary, alone, wide_vocabulary):
-    files = wide_vocabulary if vocabulary == "50,257" else {}
+    files = wide_vocabulary if vocabulary == "50,257" else {"hidden_dropout": 0.1, "attention_dropout": 0.1}
     if vocabulary not in alone:
         alone[vocabulary] = losses_of(1, job(**files), tmp_path / "alone")
     world_size, keys = LAYOUTS[layout]
@@ -42,7 +42,16 @@ def test_every_layout_gives_the_losses_of_one_process(job, tmp_path, layout, voc
         (2, {"hidden_dropout": 0.1, "attention_dropout": 0.1}),
         (2, {"pipe_parallel_size": 0, "precision": "bfloat16", "zero_optimization": {"stage": 2}}),
         (2, {"model_parallel_size": 2, "hidden_dropout": 0.1}),
-        (4, {"model_parallel_size": 2, "pipe_parallel_size": 2, "no_weight_tying": False, "pos_emb": "learned"}),
+        (
+            4,
+            {
+                "model_parallel_size": 2,
+                "pipe_parallel_size": 2,
+                "no_weight_tying": False,
+                "pos_emb": "learned",
+                "hidden_dropout": 0.1,
+            },
+        ),
     ],
 )
 def test_a_resumed_run_equals_the_uninterrupted_one(job, tmp_path, world_size, keys):
