@@ -116,7 +116,7 @@ RANGES: dict[str, ValueRange] = {
     "seed": ValueRange(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,
     **dict.fromkeys(("checkpoint_interval_seconds", "exit_duration", "peak_theoretical_tflops"), POSITIVE),
-    **dict.fromkeys(("train_seconds", "num_epochs"), POSITIVE),
+    **dict.fromkeys(("train_seconds", "num_epochs", "budget_flops", "budget_hours", "device_tflops"), POSITIVE),
     **dict.fromkeys(("maximum_tokens", "num_samples", "samples_per_prompt", "maximum_rows"), AT_LEAST_ONE),
     "eval_task_limit": AT_LEAST_ONE,
     "eval_timeout_seconds": POSITIVE,

@@ -27,6 +27,7 @@ from neox_code.config.legacy_keys import OPTIMIZER_PARAMETERS
 from neox_code.config.model import ModelConfig
 from neox_code.config.optimizer import OptimizerConfig
 from neox_code.config.parallelism import ParallelismConfig
+from neox_code.config.sizes import SIZED_BY, SIZING, list_keys_without_use, plan_sizes
 from neox_code.config.training import TrainingConfig
 from neox_code.config.yaml_merge import Setting, read_settings
 from neox_code.errors import ConfigError
@@ -81,6 +82,7 @@ class NeoXConfig:
             draft.add(setting)
         add_overrides(draft, overrides or {}, options or {})
         draft.fill(beneath)
+        fill_sizes(draft)
         if is_partial:
             draft.bad_fields.update(FIELDS.keys() - draft.assigned.keys())
         return cls.from_draft(draft, tuple(map(Path, paths)))
@@ -227,6 +229,25 @@ def add_overrides(draft: Draft, overrides: Mapping[str, Any], options: Mapping[s
     if all(overrides.get(key) is True for key in LAUNCHER_SWITCHES):
         pair = [format_setting(key, True, OVERRIDE) for key in LAUNCHER_SWITCHES]
         draft.problems.append(f"{pair[0]} and {pair[1]} exclude each other. Remove one of them.")
+
+
+def fill_sizes(draft: Draft) -> None:
+    """Set the fields that follow from `size` or a budget and have no value; the origin of each is its rule."""
+    given = {name: assigned.value for name, assigned in draft.assigned.items()}
+    if not any(given.get(key) for key in SIZING):
+        return
+    try:
+        is_wrong = any(isinstance(value, int | float) and value <= 0 and value is not False for value in map(given.get, SIZED_BY))
+        planned = None if is_wrong or draft.bad_fields else plan_sizes(given)
+    except ConfigError as error:
+        draft.problems.append(str(error))
+        planned = None
+    if planned is None:
+        draft.bad_fields.update({"num_layers", "hidden_size", "num_attention_heads", "max_position_embeddings"} - given.keys())
+        return
+    draft.assigned |= {name: Assigned(each.value, each.rule) for name, each in planned.items()}
+    for key, because in list_keys_without_use(given, planned):
+        draft.ignored.append(IgnoredSetting(key, given[key], draft.assigned[key].place, because))
 
 
 def to_yaml(value: Any) -> Any:

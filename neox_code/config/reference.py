@@ -33,6 +33,7 @@ server completes and checks the keys by [schema.json](schema.json); `--dry-run` 
 |---|---|
 | `small` `medium` `large` `XL` `2-7B` | a model's size and its training, as PolyCoder's |
 | `modern-160M` `modern-405M` `modern-2-7B` | Qwen3's block in three sizes, trained by Muon; `convert` writes Qwen3 |
+| `modern` | the same without a size: add `--set size=160M`, `budget_hours` or `budget_flops` |
 | `local_setup` | paths of data and checkpoints |
 | `polycoder` | the same, with PolyCoder's own vocabulary |
 | `text_generation` | settings of `generate` |

@@ -79,6 +79,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("train_rows", "valid_rows", "test_rows", "num_epochs"),
         *("tokenizer_type", "vocab_file", "merge_file", "merge_file_reader", "newlines"),
         *("heldout_path", "heldout_split", "heldout_bytes_per_language"),
+        *("size", "budget_flops", "budget_hours", "device_tflops"),  # the keys that they set are compared
         *("log_interval", "gc_interval", "eval_interval", "eval_iters", "exit_interval", "exit_duration"),
         *("max_skipped_steps", "max_spike_steps", "max_rewinds", "profile", "profile_step_start", "profile_step_stop"),
         *("save", "load", "iteration", "finetune", "no_load_optim"),

@@ -6,6 +6,21 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class TrainingConfig:
+    size: str | None = None
+    """Parameters of the model, vocabulary included, such as 160M or 2.7B. Depth, width, heads, batch, learning rate and length of
+    the run follow from it, each unless a key sets it; a dry run lists them with rule and source (`config/sizes.py`)."""
+
+    budget_flops: float | None = None
+    """FLOPs of the run's forward and backward passes, such as 1e19. With `size` they set the length of the run; alone they set the
+    size too, by 20 tokens a parameter."""
+
+    budget_hours: float | None = None
+    """The same in hours of all devices of this run, each at `device_tflops`."""
+
+    device_tflops: float | None = None
+    """Speed of one device for `budget_hours`, in TFLOP/s: tokens per second of a log line times FLOPs per token of the dry run.
+    Default: 40% of `peak_theoretical_tflops` or of a known GPU's peak; without a GPU 0.1 a CPU core, 0.03 without bf16."""
+
     train_iters: int | None = None
     """Total number of optimizer steps. Needed for training."""
 

@@ -17,6 +17,7 @@ from neox_code.config.fields import SECTIONS, list_fields
 from neox_code.config.model_size import compute_training_flops_per_token, count_parameters
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.remarks import list_remarks
+from neox_code.config.sizes import ASSUMED_VOCABULARY
 from neox_code.planning.memory import Layout, Memory
 from neox_code.planning.missing import list_all_missing
 from neox_code.planning.planned_world import PlannedWorld
@@ -25,9 +26,6 @@ from neox_code.tokenizer.vocabulary_file import count_vocabulary_entries
 
 WIDEST = 60
 """Greatest width of a column in characters; longer cells shift the following columns."""
-
-ASSUMED_VOCABULARY = 50257
-"""Number of vocabulary entries that is assumed if the vocabulary is missing: that of GPT-2 and PolyCoder."""
 
 
 def make_dry_run(

@@ -76,7 +76,7 @@ def test_all_problems_of_all_files_are_reported_together(write):
     assert problems([one, two]) == [
         f"hidden_size occurs twice, at {one}:1 and at {two}:3. "
         "Remove one; to change a value for one run, use --set hidden_size=VALUE.",
-        f"hiden_size (3, {one}:2) is an unknown key: did you mean hidden_size? Correct or remove it.",
+        f"hiden_size (3, {one}:2) is an unknown key: did you mean hidden_size or size? Correct or remove it.",
         f"num_layers (many, {one}:3) must be a whole number.",
         f"train_iters (1.5, {one}:4) must be a whole number.",
         f"use_mup (true, {two}:2) cannot be used: muP is not built. Remove it.",
@@ -186,7 +186,7 @@ def test_every_field_survives_being_written_and_read(shape):
     for name, known in FIELDS.items():
         kind = known.annotation
         value = other.get(kind) or next((other[plain] for plain in other if kind == plain | None), None)
-        if value is None or known.required or name in ("num_gpus", "pipe_partition_method", "seq_length"):
+        if value is None or known.required or name in ("num_gpus", "pipe_partition_method", "seq_length", "size"):
             continue
         others = {"nesterov": {"momentum": 0.9}, "save_huggingface": {"pos_emb": "rotary"}}.get(name, {})
         config = NeoXConfig.load([], {**shape, "lr": 1, **others, name: value})

@@ -6,9 +6,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import compute_training_flops_per_token
+from neox_code.machine import find_known_peak
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
-from neox_code.training.throughput import find_known_peak
 
 SHEETS = {
     "NVIDIA H100 80GB HBM3": 989,
