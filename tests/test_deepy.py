@@ -302,7 +302,7 @@ def test_a_dry_run_imports_no_heavy_library(start):
         ((), "error: the following arguments are required: config."),
         (
             ("conf/shape", "conf/rest", "--set", "hiden_size=3"),
-            "error: hiden_size (3, --set) is an unknown key: did you mean hidden_size?",
+            "error: hiden_size (3, --set) is an unknown key: did you mean hidden_size or size?",
         ),
         (("conf/shape", "conf/rest", "--set", "num_gpus=3"), "error: train_batch_size 4 is not train_micro_batch_size_per_gpu *"),
         (("conf/shape", "conf/rest", "-H", "conf"), "error: missing: hosts to run on: hostfile conf is not a text file."),

@@ -66,7 +66,8 @@ def load_checkpoint(engine: Any, start: Start, model: ModelConfig, vocab_size: i
         if start.resets:
             return {}
         return dict(start.record.state) if start.record else load_client_state(folder)
-    if start.is_resharded or not isinstance(engine, DeepSpeedEngine):
+    has_average = bool(start.stored and start.stored.values.get("average_decay"))  # DeepSpeed's own loading expects no such state
+    if start.is_resharded or has_average or not isinstance(engine, DeepSpeedEngine):
         return load_resharded(engine, start, model, vocab_size, grid)
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
     try:

@@ -12,6 +12,7 @@ For each group of parameters (matrices, vectors), a file has one flat tensor of 
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +32,8 @@ from neox_code.checkpoint.layout import (
 )
 from neox_code.checkpoint.merge_ranks import find_our_name, get_name_in_whole_model, merge_parts
 from neox_code.checkpoint.serialization import is_dense_tensor, load_file
-from neox_code.checkpoint.universal import LOSS_SCALE, MASTER, STEP, UniversalFiles, parse_step
-from neox_code.checkpoint.weights import has_summed_row_biases, make_rank_part
+from neox_code.checkpoint.universal import AVERAGE, LOSS_SCALE, MASTER, STEP, UniversalFiles, parse_step
+from neox_code.checkpoint.weights import EMBEDDING, LazyWeights, has_summed_row_biases, make_rank_part, read_weights
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.parallel.grid import ParallelGrid
@@ -62,6 +63,27 @@ class SavedSizes:
 def read_optimizer_state(folder: Path, model: ModelConfig) -> "UniversalFiles | ZeroFiles":
     """Return the optimizer state of a checkpoint. Raise CheckpointError if the checkpoint has none, or if files are missing."""
     return UniversalFiles(folder) if is_universal(folder) else ZeroFiles(folder, model)
+
+
+def read_averages(folder: Path, model: ModelConfig) -> LazyWeights:
+    """Return the averages of the weights in a checkpoint (`average_decay`), in the type of its weights; see `read_weights`.
+
+    Raise CheckpointError if the checkpoint has none.
+    """
+    weights = read_weights(folder, model)
+    states = read_optimizer_state(folder, model)
+    require_states(states, weights)
+    if AVERAGE not in states.list_keys(EMBEDDING):
+        raise CheckpointError(
+            f"{folder} holds no averages of weights, which average_decay keeps. Remove use_average, or choose another checkpoint."
+        )
+    dtype = weights[EMBEDDING].dtype
+
+    def read(name: str) -> torch.Tensor:
+        return states.read(name, AVERAGE).to(dtype)
+
+    readers = {name: partial(read, name) for name in weights}
+    return LazyWeights(readers, weights.tensor_size, f"{weights.description}; their averages are used")
 
 
 class ZeroFiles:
@@ -221,7 +243,10 @@ class ZeroGroup:
 
 
 def list_groups(engine: Any, list_keys: Callable[[nn.Parameter], Collection[str]]) -> list[Any]:
-    """Return the parameter groups of an engine with their flat tensors. `list_keys` returns the names of the tensors in a state."""
+    """Return the parameter groups of an engine with their flat tensors. `list_keys` returns the names of the tensors in a state.
+
+    DeepSpeed's optimizer gets an average of the weights from training.weight_average.
+    """
     if not isinstance(engine, DeepSpeedEngine):
         return engine.groups
     optimizer = engine.optimizer
@@ -249,7 +274,8 @@ def load_optimizer_state(
     filled: dict[int, dict[str, Any]] = {}
     for index, group in enumerate(groups):
         tensors = {MASTER: group.master, **group.moments}
-        if missing := sorted(tensors.keys() - set(states.list_keys(names[group.parameters[0]]))):
+        stored = set(states.list_keys(names[group.parameters[0]]))
+        if missing := sorted(tensors.keys() - stored - {AVERAGE}):
             raise CheckpointError(
                 f"{states.folder} holds no {missing[0]}, which this optimizer needs. "
                 "Load the weights alone with no_load_optim: true."
@@ -257,7 +283,7 @@ def load_optimizer_state(
         for parameter, source, count, target in group.list_fragments():
             name = names[parameter]
             for key, tensor in tensors.items():
-                whole = states.read(name, key)
+                whole = states.read(name, key if key in stored else MASTER)  # an average begins with the weights
                 if not has_finite_values(whole):
                     raise CheckpointError(f"{key} of {name} has non-finite values in {states.folder}. Choose another checkpoint.")
                 part = make_rank_part(states.folder, name, whole, parameter.shape, model, vocab_size, grid).flatten()

@@ -30,6 +30,9 @@ torch.serialization.add_safe_globals([(SimpleNamespace, SUBPARAM_SHAPE)])  # an 
 MASTER = "fp32"
 """Name of the fp32 weights in an optimizer state."""
 
+AVERAGE = "weight_average"
+"""Name of the average of the fp32 weights (`average_decay`) in an optimizer state."""
+
 STEP = "step"
 GLOBAL_STATE = "optimizer_state.pt"
 LOSS_SCALE = "loss_scale_state"

@@ -93,6 +93,7 @@ RANGES: dict[str, ValueRange] = {
     **dict.fromkeys(("weight_decay", "gradient_clipping", "min_lr"), NOT_NEGATIVE),
     "betas": PROBABILITY_BELOW_ONE,
     "lr_decay_iters": AT_LEAST_ONE,
+    "average_decay": PROBABILITY_BELOW_ONE,
     "lr_decay_fraction": POSITIVE,
     "lr_decay_share": ValueRange(0, 1, open_low=True),
     **dict.fromkeys(("momentum", "dampening"), SHARE),
@@ -165,6 +166,15 @@ def check_grouped_heads(values: Values, show: Show) -> Iterator[Problem]:
 
 
 WIDTH_KEYS = ("hidden_size", "intermediate_size", "expansion_factor", "activation", "mlp_multiple_of")
+
+
+def check_average(values: Values, show: Show) -> Iterator[Problem]:
+    """Check that no part of the model and of the optimizer's state is missing for an average of the weights."""
+    others = {"zero_stage": values["zero_stage"] == 3}
+    others |= {key: bool(values[key]) for key in ("lora_rank", "trained_token_rows")}
+    for other in (key for key, is_used in others.items() if is_used and values["average_decay"] is not None):
+        pair = ("average_decay", other)
+        yield Problem(pair, f"{show(pair[0])} and {show(pair[1])} exclude each other: averages are of whole models. Remove one.")
 
 
 def check_feed_forward_width(values: Values, show: Show) -> Iterator[Problem]:
@@ -473,6 +483,7 @@ CHECKS = (
     check_heads,
     check_tensor_parallel_heads,
     check_grouped_heads,
+    check_average,
     check_feed_forward_width,
     check_tensor_parallel_feed_forward,
     check_rotary_dimensions,

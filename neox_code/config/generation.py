@@ -78,6 +78,9 @@ class GenerationConfig:
     recompute: bool = False
     """Recompute the whole context for every token, without a cache."""
 
+    use_average: bool = False
+    """True: load the average of the weights in a checkpoint (`average_decay`) in place of the weights; also in `convert --set`."""
+
     load_in_8bit: bool = False
     """True: round the weights of linear layers to 8-bit integers when the model is loaded onto a CPU, for half the memory and less
     time. In a small trained model, bits per byte of Python changed by less than 0.001. To measure your model, run `evaluate` with

@@ -72,6 +72,11 @@ class OptimizerConfig:
     warmup: float = 0.01
     """Share of `lr_decay_iters` during which the learning rate rises linearly to `lr`."""
 
+    average_decay: float | None = None
+    """Keep an exponential average of the weights, the average times this number plus the rest of the new weights after each step
+    (0.999, for example; less in the first steps). Checkpoints have it, validation reports its loss as validation/average, and
+    `use_average` reads it. It takes 4 bytes a parameter. Not with ZeRO stage 3 or adapters."""
+
     zero_stage: Literal[0, 1, 2, 3] = 1
     """`zero_optimization.stage`: 1 divides the optimizer's state over the data-parallel ranks. 0 runs as 1."""
 

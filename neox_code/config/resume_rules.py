@@ -52,7 +52,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("lr", "muon_lr", "embedding_lr", "head_lr", "betas", "eps", "momentum", "dampening", "nesterov"),
         *("weight_decay", "gradient_clipping"),
         *("lr_decay_style", "lr_decay_iters", "lr_decay_fraction", "lr_decay_share"),
-        *("min_lr", "warmup", "train_iters", "train_seconds"),
+        *("min_lr", "warmup", "train_iters", "train_seconds", "average_decay"),
         *("reset_position_ids", "reset_attention_mask", "completion_only_loss", "z_loss_coefficient"),
         *("hidden_dropout", "attention_dropout", "mask_padded_vocab", "eod_mask_loss", "fp16", "deepspeed_extra_args"),
         *("lora_dropout", "neftune_noise_alpha"),

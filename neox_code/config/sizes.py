@@ -212,7 +212,7 @@ def plan_training(
     length, parameters = model.sample_length, shapes.count(model)
     tokens, horizon = TOKENS_PER_PARAMETER * parameters, f"{TOKENS_PER_PARAMETER} tokens a parameter (Chinchilla)"
     if budget:
-        tokens, horizon = int(budget[0] / shapes.compute_flops_per_token(model)), budget[1]
+        tokens, horizon = max(1, int(budget[0] / shapes.compute_flops_per_token(model))), budget[1]
     if given.get("train_iters") and given.get("train_batch_size"):
         tokens = given["train_iters"] * given["train_batch_size"] * length
     best = REFERENCE_BATCH * (tokens / REFERENCE_TOKENS) ** BATCH_EXPONENT

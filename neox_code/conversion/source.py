@@ -15,6 +15,7 @@ import torch
 from neox_code.checkpoint.consistency import compute_expected_shapes, has_finite_values
 from neox_code.checkpoint.layout import find_checkpoint, parse_iteration
 from neox_code.checkpoint.model_folder import merge_config
+from neox_code.checkpoint.optimizer_state import read_averages
 from neox_code.checkpoint.record import RunRecord, read_record, read_stored_config
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
 from neox_code.checkpoint.weights import EMBEDDING, LazyWeights, read_weights
@@ -114,6 +115,6 @@ def open_source(path: Path, iteration: int | None = None, overrides: Mapping[str
     chosen = {} if iteration is None else {"iteration": iteration}
     config = merge_config(CommandLine((path,), {**(overrides or {}), **chosen}))
     folder = find_checkpoint(path, iteration)
-    weights = read_weights(folder, config.model)
+    weights = (read_averages if config.generation.use_average else read_weights)(folder, config.model)
     log.info("%s %s", folder, weights.description)
     return ModelSource(folder, config, weights, read_record(folder))

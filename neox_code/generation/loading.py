@@ -14,6 +14,7 @@ from neox_code.adapters.attach import get_linear
 from neox_code.adapters.files import Adapter, merge_weights, read_adapter
 from neox_code.adapters.low_rank import Selection
 from neox_code.checkpoint.layout import ADAPTER_FOLDER, find_checkpoint
+from neox_code.checkpoint.optimizer_state import read_averages
 from neox_code.checkpoint.record import read_record, read_stored_config
 from neox_code.checkpoint.resume import check_model, check_vocabulary
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
@@ -134,7 +135,9 @@ def load_model(config: NeoXConfig, device: torch.device | None = None, serves: b
     check_vocabulary(folder, record, tokenizer)
     model = choose_padding_mask(config, folder, stored).model
     dtype = choose_dtype(model.precision, device)
-    weights = read_weights(folder, model)  # before memory is allocated for sizes that they do not have
+    weights = (read_averages if config.generation.use_average else read_weights)(
+        folder, model
+    )  # before memory is allocated for sizes that they do not have
     adapters = [read_adapter(Path(path), model) for path in config.adapter.adapters]
     names = [name_adapter(adapter.folder) for adapter in adapters]
     if len(set(names)) < len(names) or (len(names) > 1 and not serves):

@@ -165,7 +165,7 @@ def count_stage_parameters(model: ModelConfig, layout: Layout, stage: int, padde
 
 def compute_optimizer_bytes(optimizer: OptimizerConfig) -> int:
     moments = 0 if optimizer.optimizer_type == "sgd" and not optimizer.momentum else MOMENTS[optimizer.optimizer_type]
-    return 4 + moments * (1 if optimizer.use_bnb_optimizer else 4)
+    return 4 + moments * (1 if optimizer.use_bnb_optimizer else 4) + (4 if optimizer.average_decay is not None else 0)
 
 
 def has_bf16_optimizer(config: NeoXConfig) -> bool:

@@ -34,6 +34,7 @@ from neox_code.training.schedule import compute_schedule_position, compute_sched
 from neox_code.training.state import TrainingState
 from neox_code.training.step import ReadResult, choose_step_functions
 from neox_code.training.validation import validate
+from neox_code.training.weight_average import WeightAverage, drop_average
 from neox_code.watchdog.watchdog import Watchdog
 
 log = get_logger(__name__)
@@ -92,6 +93,7 @@ class Run:
         training, state = self.config.training, self.state
         self.profile = Profile(training, self.grid.rank)
         self.step, self.evaluate = choose_step_functions(self.engine)
+        self.average = self.build_average()
         self.unread: deque[tuple[int, ReadResult, Callable[[], str]]] = deque()
         batches = self.read_batches()
         log.info(
@@ -120,6 +122,14 @@ class Run:
                     break
         return state
 
+    def build_average(self) -> WeightAverage | None:
+        """Return the average of the weights if the configuration keeps one. Otherwise remove that of the checkpoint."""
+        decay = self.config.optimizer.average_decay
+        if decay is None:
+            drop_average(self.engine)
+            return None
+        return WeightAverage(self.engine, decay)
+
     def run_iteration(self, batches: Iterator[Batch]) -> bool:
         """Make a step and all that is due after it. Return True if the run ends. Raise DivergedError."""
         training, state = self.config.training, self.state
@@ -136,6 +146,9 @@ class Run:
                 self.maybe_evaluate("validation", self.loaders.valid)
                 self.evaluate_languages()
                 is_last = is_last or self.state.is_finished(training)
+                if self.average is not None:
+                    with self.average.exchanged():
+                        self.maybe_evaluate("validation/average", self.loaders.valid)
                 self.maybe_evaluate("validation/unseen", self.loaders.unseen)
             if is_last:
                 self.guard.require_finite_loss(state.iteration)
@@ -170,6 +183,8 @@ class Run:
         if self.config.adapter.is_random:
             seed_adapters(training.seed, self.grid, self.state.iteration)
         read = self.step(self.engine, batches, self.grid)
+        if self.average is not None:
+            self.average.update()
         describe_documents = partial(
             describe_batch, self.loaders.train.dataset, self.state.consumed_samples, self.sizes, LOGGED_DOCUMENTS
         )
@@ -216,6 +231,7 @@ class Run:
         message = "iteration %d | %s Training returns to iteration %d and skips the samples since (max_rewinds: %d of %d)"
         log.warning(message, before, failure, state.iteration, self.num_rewinds, self.config.training.max_rewinds)
         self.meter.rewind(state)
+        self.average = self.build_average()
         self.guard.begin()
         self.unread.clear()
         self.watchdog.record_progress()
@@ -251,7 +267,7 @@ class Run:
         )
         if evaluation is not None or not self.is_stop_requested():
             self.meter.report_evaluation(self.state, name, evaluation)
-        if evaluation is not None and loader is self.loaders.valid:
+        if evaluation is not None and name == "validation":
             self.state.record_validation(evaluation.loss)
             if self.state.is_finished(self.config.training) and self.state.evaluations_since_best:
                 best = f"{self.state.best_loss:.4f}, at iteration {self.state.best_iteration}"

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import nn
 
 from neox_code.checkpoint.plain_files import PlainLayout, write_plain_files
+from neox_code.checkpoint.universal import AVERAGE
 from neox_code.config.deepspeed_settings import is_default
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
@@ -54,6 +55,8 @@ class PlainEngine:
         for settings, group, shares in zip(optimizer.param_groups, self.groups, self.shares, strict=True):
             settings["params"] = [share.master for together in shares for share in together]
             group.moments = make_moments(optimizer, settings, group.master)
+            if config.optimizer.average_decay is not None:
+                group.moments[AVERAGE] = group.master.clone()
         self.loss_scale = LossScale(config.optimizer.fp16, grid.device) if config.model.precision == "fp16" else None
         is_summed = sizes.accumulation_steps > 1 and config.model.precision != "fp32"
         self.buckets: GradientBuckets | None = None
@@ -214,10 +217,20 @@ class PlainEngine:
             update_adamw(step, share.master, state["exp_avg"], state["exp_avg_sq"], gradient, share.weights)
 
     def refresh_fp32_params(self) -> None:
-        """Copy the module's weights to the master weights, after weights alone were loaded."""
+        """Copy the module's weights to the master weights and their average, after weights alone were loaded."""
         for group in self.groups:
             if not group.is_fp32:
                 group.master.copy_(group.own_weights)
+            if AVERAGE in group.moments:
+                group.moments[AVERAGE].copy_(group.master)
+
+    def update_lp_params(self) -> None:
+        """Copy the master weights to the module's weights, on every rank. The name is that of DeepSpeed's method."""
+        for group in self.groups:
+            if not group.is_fp32:
+                group.own_weights.copy_(group.master)
+            if self.grid.data_size > 1:
+                dist.all_gather_into_tensor(group.weights, group.own_weights, group=self.grid.data_group)
 
     def set_updates(self, index: int, count: int) -> None:
         """Set the number of updates that the optimizer has counted for a group."""
