@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from deepspeed import DeepSpeedEngine
 
 from neox_code.checkpoint.universal import AVERAGE
 from neox_code.training.engine import Engine
+from neox_code.training.plain_engine import PlainEngine
 
 
 class WeightAverage:
@@ -27,12 +27,12 @@ class WeightAverage:
         self.num_skipped = engine.skipped_steps
         self.first_weights: list[torch.Tensor] = []
         """With DeepSpeed's optimizer, which makes its state in its first step, the weights before it."""
-        if isinstance(engine, DeepSpeedEngine):
+        if not isinstance(engine, PlainEngine):
             self.first_weights = [group["params"][0].detach().clone() for group in engine.optimizer.optimizer.param_groups]
 
     def list_pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return the flat fp32 weights of each group with their average, which begins with the weights."""
-        if not isinstance(self.engine, DeepSpeedEngine):
+        if isinstance(self.engine, PlainEngine):
             return [(group.master.detach(), group.moments[AVERAGE]) for group in self.engine.groups]
         base = self.engine.optimizer.optimizer
         masters = [group["params"][0] for group in base.param_groups]
@@ -44,7 +44,7 @@ class WeightAverage:
         """Add the weights after a step. A step that was skipped changes nothing."""
         before = self.engine.global_steps - 1
         share = 1.0 - min(self.decay, (1 + before) / (10 + before))
-        if isinstance(self.engine, DeepSpeedEngine):
+        if not isinstance(self.engine, PlainEngine):
             is_skipped = float(self.engine.skipped_steps > self.num_skipped)
             self.num_skipped = self.engine.skipped_steps
             for master, average in self.list_pairs():
@@ -70,11 +70,11 @@ class WeightAverage:
             weights = master.clone()
             master.copy_(average)
             average.copy_(weights)
-        (self.engine.optimizer if isinstance(self.engine, DeepSpeedEngine) else self.engine).update_lp_params()
+        (self.engine if isinstance(self.engine, PlainEngine) else self.engine.optimizer).update_lp_params()
 
 
 def drop_average(engine: Engine) -> None:
     """Remove the average that DeepSpeed's optimizer loaded. The plain engine loads none without `average_decay`."""
-    if isinstance(engine, DeepSpeedEngine):
+    if not isinstance(engine, PlainEngine):
         for state in getattr(engine.optimizer, "optimizer", engine.optimizer).state.values():
             state.pop(AVERAGE, None)
