@@ -177,6 +177,12 @@ def check_average(values: Values, show: Show) -> Iterator[Problem]:
         yield Problem(pair, f"{show(pair[0])} and {show(pair[1])} exclude each other: averages are of whole models. Remove one.")
 
 
+def check_rampup(values: Values, show: Show) -> Iterator[Problem]:
+    if values["rampup_batch_size"] is not None and values["zero_stage"] >= 2:
+        pair = ("rampup_batch_size", "zero_stage")
+        yield Problem(pair, f"{show(pair[0])} and {show(pair[1])} exclude each other. Set zero_optimization.stage to 1.")
+
+
 def check_feed_forward_width(values: Values, show: Show) -> Iterator[Problem]:
     if values["intermediate_size"] is not None and values["expansion_factor"] is not None:
         pair = ("intermediate_size", "expansion_factor")
@@ -484,6 +490,7 @@ CHECKS = (
     check_tensor_parallel_heads,
     check_grouped_heads,
     check_average,
+    check_rampup,
     check_feed_forward_width,
     check_tensor_parallel_feed_forward,
     check_rotary_dimensions,

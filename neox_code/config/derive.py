@@ -69,6 +69,40 @@ def derive_batch_sizes(
     return BatchSizes(train_batch_size, micro_batch_size, accumulation_steps)
 
 
+def compute_batch_size(consumed_samples: int, train_batch_size: int, rampup: tuple[int, int, int] | None) -> int:
+    """Return the batch size after a number of samples, with `rampup_batch_size` by Megatron-LM's rule.
+
+    >>> [compute_batch_size(samples, 32, (16, 8, 100)) for samples in (0, 49, 50, 99, 100)], compute_batch_size(0, 32, None)
+    ([16, 16, 24, 24, 32], 32)
+    """
+    if rampup is None or consumed_samples >= rampup[2]:
+        return train_batch_size
+    first, increment, samples = rampup
+    return first + increment * (consumed_samples * ((train_batch_size - first) // increment) // samples)
+
+
+def list_batch_sizes(train_batch_size: int, rampup: tuple[int, int, int] | None) -> list[int]:
+    """Return all batch sizes of a run, in their order.
+
+    >>> list_batch_sizes(32, (16, 8, 100))
+    [16, 24, 32]
+    """
+    return [train_batch_size] if rampup is None else list(range(rampup[0], train_batch_size + 1, rampup[1]))
+
+
+def count_samples(steps: int, train_batch_size: int, rampup: tuple[int, int, int] | None) -> int:
+    """Return the number of samples that the first steps of a run read.
+
+    >>> count_samples(6, 32, (16, 8, 100)), count_samples(6, 32, None)
+    (168, 192)
+    """
+    samples = 0
+    while steps and rampup is not None and samples < rampup[2]:
+        samples += compute_batch_size(samples, train_batch_size, rampup)
+        steps -= 1
+    return samples + steps * train_batch_size
+
+
 def divide_batch(train_batch_size: int, name: str, factor: int, ranks: int) -> int:
     """Return the train batch size divided by a known factor and by the ranks. Raise ConfigError if the result is less than 1."""
     if train_batch_size < factor * ranks:

@@ -143,12 +143,30 @@ class NeoXConfig:
         """Return the three batch sizes for a number of data-parallel ranks; raise ConfigError if they do not divide evenly."""
         given = self.training
         try:
-            return derive_batch_sizes(
+            sizes = derive_batch_sizes(
                 given.train_batch_size, given.train_micro_batch_size_per_gpu, given.gradient_accumulation_steps, data_parallel_size
             )
         except ConfigError as error:
             places = [self.format_key(name) for name in BATCH_SIZES if getattr(given, name) is not None]
             raise ConfigError(f"{error} Given: {', '.join(places)}." if places else str(error)) from None
+        if given.rampup_batch_size is not None:
+            self.check_rampup(sizes, given.rampup_batch_size, data_parallel_size)
+        return sizes
+
+    def check_rampup(self, sizes: BatchSizes, rampup: tuple[int, int, int], data_parallel_size: int) -> None:
+        """Raise ConfigError unless every batch size of the warm-up is a multiple of the micro batches of all ranks."""
+        first, increment, samples = rampup
+        shown, step = self.format_key("rampup_batch_size"), sizes.micro_batch_size * data_parallel_size
+        if not 0 < first < sizes.train_batch_size or increment < 1 or samples < 1 or (sizes.train_batch_size - first) % increment:
+            raise ConfigError(
+                f"{shown} must be a first size below train_batch_size {sizes.train_batch_size}, an increment that divides the "
+                "difference, and a number of samples above 0."
+            )
+        if first % step or increment % step:
+            raise ConfigError(
+                f"{shown}: first size and increment must be multiples of train_micro_batch_size_per_gpu * data-parallel ranks = "
+                f"{sizes.micro_batch_size} * {data_parallel_size} = {step}. Change them, or lower the micro batch."
+            )
 
     def require_training_keys(self, data: bool = True) -> None:
         """Raise ConfigError with all missing settings that training needs. With `data`, data settings are checked too."""

@@ -58,7 +58,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("lora_dropout", "neftune_noise_alpha"),
     ),
     ORDER: (
-        *("seed", "seq_length", "train_batch_size", "sample_order", "pack_impl"),
+        *("seed", "seq_length", "train_batch_size", "rampup_batch_size", "sample_order", "pack_impl"),
         *("pack_rows", "long_rows", "bad_rows", "valid_share", "project_column"),
         *("row_format", "row_template", "prompt_column", "completion_column", "text_column", "messages_column"),
         *("row_language", "prefix_column", "middle_column", "suffix_column"),

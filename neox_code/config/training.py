@@ -43,6 +43,11 @@ class TrainingConfig:
     gradient_accumulation_steps: int | None = None
     """Micro batches per step and data-parallel rank. Derived if not set."""
 
+    rampup_batch_size: tuple[int, int, int] | None = None
+    """Warm-up of the batch size, as in Megatron-LM: the first size, the increment and the number of samples of the warm-up. Sizes
+    from the first to `train_batch_size` have equal shares of these samples. The schedule counts steps, of which `train_iters` has
+    more small ones then. Not with ZeRO stage 2 or 3."""
+
     seed: int = 1234
     """Seed of initialization, sample order, dropout and sampling."""
 

@@ -114,11 +114,14 @@ def maybe_record_order(save: str, entry: OrderEntry) -> None:
     append_json_line(path, dataclasses.asdict(entry))
 
 
-def record_move(save: str | Path, iteration: int, consumed_samples: int) -> None:
-    """Record that a run goes back to an iteration, and reads the samples after `consumed_samples` next."""
+def record_move(save: str | Path, iteration: int, consumed_samples: int, train_batch_size: int | None = None) -> None:
+    """Record that a run returns to an iteration, or continues with another batch size, and reads the samples after
+    `consumed_samples` next."""
     entries = read_order(Path(save) / ORDER_FILE)
     if entries:
-        maybe_record_order(str(save), dataclasses.replace(entries[-1], iteration=iteration, consumed_samples=consumed_samples))
+        batch = train_batch_size or entries[-1].train_batch_size
+        moved = dataclasses.replace(entries[-1], iteration=iteration, consumed_samples=consumed_samples, train_batch_size=batch)
+        maybe_record_order(str(save), moved)
 
 
 def read_order(path: Path) -> list[OrderEntry]:

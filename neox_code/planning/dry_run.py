@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from neox_code.config.assembly import DEFAULT, format_value
-from neox_code.config.derive import compute_padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size, count_samples
 from neox_code.config.fields import SECTIONS, list_fields
 from neox_code.config.model_size import compute_training_flops_per_token, count_parameters
 from neox_code.config.neox import NeoXConfig
@@ -136,11 +136,12 @@ def make_training_rows(
     """Return the rows on the work of a step (`flops` per token, `samples`), the layout, and the memory of the fullest GPU."""
     model = config.model
     steps, tokens, epochs = config.training.train_iters or 0, samples * model.sample_length, config.finetuning.num_epochs
+    total = count_samples(steps, samples, config.training.rampup_batch_size) * model.sample_length
     product = f"micro batch {layout.micro_batch_size} * accumulation {layout.accumulation_steps} * data {layout.data_size}"
     return [
         ("FLOPs per token", f"{flops:.4g}", "forward and backward"),
         ("tokens per step", f"{tokens:,}", f"{samples:,} samples ({product}) of {model.sample_length:,} tokens"),
-        ("tokens in all", f"{tokens * steps:,}", f"{steps:,} steps, {flops * tokens * steps:.4g} FLOPs")
+        ("tokens in all", f"{total:,}", f"{steps:,} steps, {flops * total:.4g} FLOPs")
         if epochs is None
         else ("epochs", f"{epochs:g}", "of the rows, which are read when the run starts"),
         ("# layout", "", ""),

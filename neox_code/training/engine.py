@@ -64,6 +64,14 @@ def set_rate(engine: Engine, rate: float, rate_after_skip: float) -> None:
             group["lr"] = rate * group.get("lr_ratio", 1.0)
 
 
+def set_batch_sizes(engine: Engine, sizes: BatchSizes) -> None:
+    """Set the number of micro batches of the next step or evaluation."""
+    if isinstance(engine, PlainEngine):
+        engine.sizes = sizes
+    elif engine.gradient_accumulation_steps() != sizes.accumulation_steps:
+        engine.set_train_batch_size(sizes.train_batch_size)
+
+
 class PlainModel(nn.Module):
     """The whole model with its loss, for the engine without a pipeline: (tokens, (labels, weights)) -> loss."""
 

@@ -13,19 +13,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from neox_code.config.derive import BatchSizes
+from neox_code.config.derive import BatchSizes, compute_batch_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch, copy_ahead
 from neox_code.data.loaders import BatchLoader, Loaders
-from neox_code.data.order_log import describe_batch
+from neox_code.data.order_log import describe_batch, record_move
 from neox_code.errors import EXIT_RESUME
 from neox_code.launch.stop_signals import StopRequest
-from neox_code.logs import get_logger, progress
+from neox_code.logs import get_logger, is_rank_zero, progress
 from neox_code.parallel.collectives import broadcast_from_rank_zero, is_true_on_any_rank
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_adapters
 from neox_code.training.checkpoints import Checkpoints
-from neox_code.training.engine import Engine, reads_late, set_rate
+from neox_code.training.engine import Engine, reads_late, set_batch_sizes, set_rate
 from neox_code.training.loss_guard import DivergedError, LossGuard
 from neox_code.training.meter import Meter
 from neox_code.training.parameter_norm import compute_parameter_norm
@@ -94,6 +94,7 @@ class Run:
         self.profile = Profile(training, self.grid.rank)
         self.step, self.evaluate = choose_step_functions(self.engine)
         self.average = self.build_average()
+        self.full_tokens, self.last_batch = self.meter.tokens_per_step, 0
         self.unread: deque[tuple[int, ReadResult, Callable[[], str]]] = deque()
         batches = self.read_batches()
         log.info(
@@ -179,6 +180,7 @@ class Run:
         updates = self.state.iteration - self.state.skipped_steps
         training = self.config.training
         rate = self.compute_rate(updates)
+        sizes = self.choose_batch_sizes()
         set_rate(self.engine, rate, self.compute_rate(updates - 1) if self.unread else rate)
         if self.config.adapter.is_random:
             seed_adapters(training.seed, self.grid, self.state.iteration)
@@ -186,14 +188,31 @@ class Run:
         if self.average is not None:
             self.average.update()
         describe_documents = partial(
-            describe_batch, self.loaders.train.dataset, self.state.consumed_samples, self.sizes, LOGGED_DOCUMENTS
+            describe_batch, self.loaders.train.dataset, self.state.consumed_samples, sizes, LOGGED_DOCUMENTS
         )
-        self.state.advance(self.sizes.train_batch_size, self.meter.tokens_per_step)
+        self.state.advance(sizes.train_batch_size, self.meter.tokens_per_step)
         self.unread.append((self.state.iteration, read, describe_documents))
         if training.train_seconds:
             self.state.seconds = broadcast_from_rank_zero(time.monotonic() - self.time_origin)
         self.read_results(1 if reads_late(self.engine) else 0)
         return rate
+
+    def choose_batch_sizes(self) -> BatchSizes:
+        """Set the batch size of the next step, which `rampup_batch_size` changes, and return it."""
+        training, state = self.config.training, self.state
+        if training.rampup_batch_size is None:
+            return self.sizes
+        batch = compute_batch_size(state.consumed_samples, self.sizes.train_batch_size, training.rampup_batch_size)
+        accumulation = batch // (self.sizes.micro_batch_size * self.grid.data_size)
+        sizes = BatchSizes(batch, self.sizes.micro_batch_size, accumulation)
+        set_batch_sizes(self.engine, sizes)
+        self.meter.tokens_per_step = round(self.full_tokens * batch / self.sizes.train_batch_size)
+        if batch != self.last_batch:
+            log.info("iteration %d | the batch size is %d samples", state.iteration + 1, batch)
+            if training.save and is_rank_zero():
+                record_move(training.save, state.iteration, state.consumed_samples, batch)
+            self.last_batch = batch
+        return sizes
 
     def compute_rate(self, updates: int) -> float:
         """Return the learning rate after `updates` updates, at the current time."""
@@ -261,6 +280,7 @@ class Run:
     def evaluate_batches(self, name: str, loader: BatchLoader, count: int, first_sample: int = 0) -> None:
         """Evaluate `count` batches and log the result, unless a stop is requested."""
         self.watchdog.suspend(f"the first batch of the {name}")
+        set_batch_sizes(self.engine, self.sizes)
         advance, token_bytes = self.watchdog.record_progress, self.loaders.token_bytes
         evaluation = validate(
             self.engine, self.evaluate, loader, count, self.grid, advance, self.is_stop_requested, token_bytes, first_sample

@@ -37,6 +37,7 @@ class LogInterval:
     losses: list[float] = field(default_factory=list)
     """The finite losses of the steps in the interval."""
     skipped: int = 0
+    tokens: int = 0
     data_wait_seconds: float = 0.0
     """Seconds in which this rank waited for batches."""
 
@@ -60,6 +61,7 @@ class Meter:
     def add_step(self, result: StepResult) -> None:
         """Add a step to the interval."""
         self.interval.steps += 1
+        self.interval.tokens += self.tokens_per_step
         self.interval.losses += [result.loss] if math.isfinite(result.loss) else []
         self.interval.skipped += result.skipped
 
@@ -88,7 +90,7 @@ class Meter:
         interval = self.interval
         self.begin_interval()
         loss = sum(interval.losses) / len(interval.losses) if interval.losses else math.nan
-        tokens_per_second = interval.steps * self.tokens_per_step / interval.seconds
+        tokens_per_second = interval.tokens / interval.seconds
         per_rank = tokens_per_second / self.grid.world_size
         utilization = compute_flops_utilization(self.model, self.padded_vocab_size, per_rank, self.peak_tflops)
         parts = [
