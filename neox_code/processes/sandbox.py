@@ -230,18 +230,28 @@ def build_filter(alone: bool) -> tuple[Array[c_char], list[int], bytes]:
     """
     machine = platform.machine()
     version = read_landlock_version()
-    load, equal, greater, any_bit, give = 0x20, 0x15, 0x25, 0x45, 0x06
+    load, equal, greater, at_least, any_bit, give = 0x20, 0x15, 0x25, 0x35, 0x45, 0x06
     allow, fail = 0x7FFF0000, 0x00050000  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO
     low = [16, 24]  # offsets of the low halves of the first two arguments in struct seccomp_data
 
     code = [(load, 0, 0, 4), (equal, 1, 0, MACHINES[machine]), (give, 0, 0, 0x80000000), (load, 0, 0, 0)]
     code += [(greater, 0, 1, LAST_CALL), (give, 0, 0, fail | errno.ENOSYS)]
 
+    bodies: dict[int, tuple[tuple[int, int, int, int], ...]] = {}
+
     def add(name: str, *body: tuple[int, int, int, int]) -> None:
         number = CALLS[name][list(MACHINES).index(machine)]
         if number >= 0:
-            code.extend([(equal, 0, len(body), number), *body])
+            bodies[number] = body
 
+    def search(numbers: list[int]) -> list[tuple[int, int, int, int]]:
+        """Return instructions that find a call's body by bisection: the kernel runs a new filter for every call it has."""
+        if len(numbers) <= 3:
+            return [part for number in numbers for part in ((equal, 0, len(bodies[number]), number), *bodies[number])] + [accept]
+        first, second = (search(part) for part in (numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]))
+        return [(at_least, len(first), 0, numbers[len(numbers) // 2]), *first, *second]
+
+    refuse, accept = (give, 0, 0, fail | errno.EPERM), (give, 0, 0, allow)
     for name in CALLS.keys() - WITH_OWN_RULE:
         add(name, (give, 0, 0, fail | errno.EPERM))
     for name in IGNORED:
@@ -249,7 +259,6 @@ def build_filter(alone: bool) -> tuple[Array[c_char], list[int], bytes]:
     if version < 3:  # Landlock does not restrict truncation yet
         add("truncate", (give, 0, 0, fail | errno.EPERM))
         add("openat2", (give, 0, 0, fail | errno.ENOSYS))
-    refuse, accept = (give, 0, 0, fail | errno.EPERM), (give, 0, 0, allow)
     for name in ["prlimit64", *(SIGNALS if alone or version < 6 else [])]:
         add(name, (load, 0, 0, low[0]), (equal, 2, 0, PROCESS), (equal, 1, 0, 0), refuse, accept)
     add("fcntl", (load, 0, 0, low[1]), (equal, 2, 0, F_SETOWN), (equal, 1, 0, F_SETSIG), (equal, 0, 1, F_SETOWN_EX), refuse, accept)
@@ -260,7 +269,7 @@ def build_filter(alone: bool) -> tuple[Array[c_char], list[int], bytes]:
     if alone:
         add("fork", again)
         add("vfork", again)
-    code.append(accept)
+    code += search(sorted(bodies))
     packed = b"".join(struct.pack("HBBI", *instruction) for instruction in code)
     instructions = (c_char * len(packed)).from_buffer_copy(packed)
     places = [8 * number + 4 for number, instruction in enumerate(code) if instruction[3] == PROCESS]

@@ -13,11 +13,13 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Literal
 
 from neox_code.errors import NeoXError
@@ -41,7 +43,8 @@ PRELOADED = re.findall(
     pytest
     """,
 )
-"""Modules that a worker imports once if they occur in more than MOST_OWN_IMPORTS programs; each program begins with them."""
+"""Modules that a worker imports once if more than MOST_OWN_IMPORTS programs import them; each program begins with them."""
+IMPORTED = re.compile(r"^[ \t]*(?:from|import)[ \t]+(\w+(?:[ \t]*,[ \t]*\w+)*)", re.MULTILINE)
 MOST_OWN_IMPORTS = 8
 """Programs that import a module themselves: fewer do not pay for numpy's import in each worker."""
 
@@ -104,7 +107,7 @@ class Worker:
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
                 )
             assert self.process.stdin is not None and self.process.stdout is not None
-            requests = [{**asdict(program), "memory_bytes": memory_bytes, "cache": str(cache)} for program in programs]
+            requests = [{**vars(program), "memory_bytes": memory_bytes, "cache": str(cache)} for program in programs]
             with suppress(BrokenPipeError):
                 self.process.stdin.write(json.dumps(requests).encode() + b"\n")
                 self.process.stdin.flush()
@@ -126,6 +129,15 @@ class Worker:
                 process.stdin.close()
             self.process = None
             return process.wait()
+
+
+def find_imports(source: str) -> set[str]:
+    """Return the names after `import` and `from` at the beginnings of lines, those of packages without their modules.
+
+    >>> sorted(find_imports("import re, math\\nfrom os.path import join"))
+    ['math', 'os', 're']
+    """
+    return {name for names in IMPORTED.findall(source) for name in re.findall(r"\w+", names)}
 
 
 def run_programs(
@@ -150,29 +162,30 @@ def run_programs(
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "neox-code", "compilers")
     with suppress(OSError):  # only Go's compiler needs it
         cache.mkdir(parents=True, exist_ok=True)
-    sources = [program.source for program in dict.fromkeys(programs) if program.language == "python"]
-    modules = [name for name in PRELOADED if sum(name in source for source in sources) > MOST_OWN_IMPORTS]
+    distinct = list(dict.fromkeys(programs))
+    counts = Counter(name for program in distinct if program.language == "python" for name in find_imports(program.source))
+    modules = [name for name in PRELOADED if counts[name] > MOST_OWN_IMPORTS]
     local, started = threading.local(), []
-
-    futures: dict[Program, Future[Execution]] = {program: Future() for program in programs}
-    waiting = []
-    for program, future in futures.items():
-        if name := missing.get(program.language):
-            future.set_result(Execution("refused", f"refused: {program.language} needs {name}, which is not installed"))
-        else:
-            waiting.append(program)
+    executions: dict[Program, Execution | BaseException] = {
+        program: Execution("refused", f"refused: {program.language} needs {name}, which is not installed")
+        for program in distinct
+        if (name := missing.get(program.language))
+    }
+    waiting = [program for program in distinct if program not in executions]
+    finished: SimpleQueue[tuple[Program, Execution | BaseException]] = SimpleQueue()
 
     def run(chunk: Sequence[Program]) -> None:
         if not hasattr(local, "worker"):
             local.worker = Worker([language for language in languages if language not in missing], modules, cache)
             started.append(local.worker)
+        count = 0
         try:
-            for program, execution in zip(chunk, local.worker.run(chunk, memory_bytes, cache), strict=True):
-                futures[program].set_result(execution)
+            for execution in local.worker.run(chunk, memory_bytes, cache):
+                finished.put((chunk[count], execution))
+                count += 1
         except BaseException as error:
-            for program in chunk:
-                if not futures[program].done():
-                    futures[program].set_exception(error)
+            for program in chunk[count:]:
+                finished.put((program, error))
 
     workers = workers or len(os.sched_getaffinity(0))
     size = max(1, min(CHUNK, len(waiting) // (4 * workers)))
@@ -181,7 +194,12 @@ def run_programs(
         for begin in range(0, len(waiting), size):
             pool.submit(run, waiting[begin : begin + size])
         for program in programs:
-            yield futures[program].result()
+            while program not in executions:
+                other, execution = finished.get()
+                executions[other] = execution
+            if isinstance(execution := executions[program], BaseException):
+                raise execution
+            yield execution
             if advance is not None:
                 advance(1)
     finally:
