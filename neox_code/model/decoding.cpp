@@ -252,10 +252,15 @@ struct Input {
     std::vector<float> wide, scales;
     std::vector<bf16> narrow;
     std::vector<uint8_t> bytes;  // 8-bit integers plus 128
-    bool is_tiled = false;       // narrow is [tokens / 16, columns / UNIT, 16, UNIT]
+    bool is_large = false;       // of a large pass: tiles of 16 tokens are in a row
 
-    bf16* place(int64_t token, int64_t column, int64_t stride) {
-        if (!is_tiled) return &narrow[token * stride + column];
+    bool is_tiled(const Linear& linear) const {
+        return is_large && has_tiles && (linear.format == BF16_PAIRS || (linear.format == INT8 && linear.columns % 64 == 0));
+    }
+
+    bf16* place(const Linear& linear, int64_t token, int64_t column) {  // tiled: [tokens / 16, columns / UNIT, 16, UNIT]
+        int64_t stride = pad(linear.columns);
+        if (!is_tiled(linear)) return &narrow[token * stride + column];
         return &narrow[token / 16 * 16 * stride + column / UNIT * 16 * UNIT + token % 16 * UNIT + column % UNIT];
     }
 
@@ -277,7 +282,7 @@ struct Input {
         read(token, row);
         std::fill(row + linear.columns, row + stride, 0.0f);
         if (linear.format == BF16_PAIRS)
-            for (int64_t i = 0; i < stride; i += LANES) store(place(token, i, stride), load(row + i));
+            for (int64_t i = 0; i < stride; i += LANES) store(place(linear, token, i), load(row + i));
         if (linear.format != INT8) return;
         Vec largest = {}, broken = {};
         for (int64_t i = 0; i < stride; i += LANES) {
@@ -288,7 +293,11 @@ struct Input {
         float scale = 1e-30f;
         for (int lane = 0; lane < LANES; lane++) scale = std::max(scale, largest[lane]);
         scale /= 127;
-        for (int64_t i = 0; i < stride; i++) bytes[token * stride + i] = uint8_t(int(std::nearbyintf(row[i] / scale)) + 128);
+        for (int64_t i = 0; i < stride; i++) row[i] = std::nearbyintf(row[i] / scale) + 128;
+        if (is_tiled(linear))  // [tokens / 16, columns / 4, 16, 4]
+            for (int64_t i = 0; i < stride; i++) bytes[token / 16 * 16 * stride + i / 4 * 64 + token % 16 * 4 + i % 4] = uint8_t(int(row[i]));
+        else
+            for (int64_t i = 0; i < stride; i++) bytes[token * stride + i] = uint8_t(int(row[i]));
         scales[token] = scale + sum(broken);
     }
 };
@@ -357,6 +366,10 @@ static void multiply_plain(const Linear& linear, const Input& x, int64_t token, 
     for (; c < count; c++) multiply_columns<T, R, 1>(weight + c * linear.columns, linear.columns, vectors, stride, sums + c);
 }
 
+static void scale_sums(const Linear& linear, float scale, int64_t output, int64_t count, const int32_t* exact, float* sums) {
+    for (int64_t i = 0; i < count; i++) sums[i] = float(exact[i] - linear.sums[output + i]) * scale * linear.scales[output + i];
+}
+
 template <int R>
 static void multiply_bytes(const Linear& linear, const Input& x, int64_t token, int64_t output, float* sums) {
     const int8_t* weight = (const int8_t*)linear.weight + output * linear.columns;
@@ -368,9 +381,7 @@ static void multiply_bytes(const Linear& linear, const Input& x, int64_t token, 
     for (; c + COLUMNS <= count; c += COLUMNS)
         multiply_columns<R, COLUMNS>(weight + c * linear.columns, linear.columns, vectors, stride, exact + c);
     for (; c < count; c++) multiply_columns<R, 1>(weight + c * linear.columns, linear.columns, vectors, stride, exact + c);
-    for (int r = 0; r < R; r++)
-        for (int i = 0; i < count; i++)
-            sums[r * UNIT + i] = float(exact[r * UNIT + i] - linear.sums[output + i]) * x.scales[token + r] * linear.scales[output + i];
+    for (int r = 0; r < R; r++) scale_sums(linear, x.scales[token + r], output, count, exact + r * UNIT, sums + r * UNIT);
 }
 
 #if defined(__AMX_BF16__)
@@ -414,6 +425,61 @@ static void multiply_tiles(const bf16* weight, int64_t block, int64_t pairs, con
     _tile_stored(6, others + 16, UNIT * 4);
     for (int i = 0; i < rows * UNIT; i += LANES) store(sums + i, load(sums + i) + load(others + i));
     _tile_release();
+}
+
+// Transpose 16 rows of 16 numbers of 4 bytes; distances between rows are in bytes.
+static void transpose(const void* from, int64_t from_stride, void* to, int64_t to_stride) {
+    Ints rows[16];
+    for (int i = 0; i < 16; i++) memcpy(&rows[i], (const char*)from + i * from_stride, 64);
+    for (int step = 1; step < 16; step *= 2) {
+        Ints low, high;
+        for (int lane = 0; lane < 16; lane++) {
+            low[lane] = lane & step ? 16 + lane - step : lane;
+            high[lane] = lane & step ? 16 + lane : lane + step;
+        }
+        for (int i = 0; i < 16; i++)
+            if (!(i & step)) {
+                Ints a = rows[i], b = rows[i + step];
+                rows[i] = __builtin_shuffle(a, b, low), rows[i + step] = __builtin_shuffle(a, b, high);
+            }
+    }
+    for (int i = 0; i < 16; i++) memcpy((char*)to + i * to_stride, &rows[i], 64);
+}
+
+// Compute UNIT outputs of UNIT tokens from 8-bit integers: tiles of 16 outputs times 16 tokens.
+static void multiply_bytes_in_tiles(const Linear& linear, Input& x, int64_t token, int64_t output, float* sums) {
+    int64_t columns = linear.columns, count = std::min<int64_t>(UNIT, linear.rows - output);
+    const int8_t* weight = (const int8_t*)linear.weight + output * columns;
+    const uint8_t* vectors = &x.bytes[token * columns];
+    TileShapes shapes;  // 0 to 3: sums [16 outputs, 16 tokens]. 4, 5: weights [16 outputs, 64]. 6, 7: vectors [16 fours, 16 tokens, 4].
+    for (int tile : {0, 1, 4}) shapes.rows[tile] = uint8_t(std::min<int64_t>(16, count));
+    for (int tile : {2, 3, 5}) shapes.rows[tile] = uint8_t(std::max<int64_t>(1, count - 16));
+    const int8_t* second = count > 16 ? weight + 16 * columns : weight;
+    _tile_loadconfig(&shapes);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t i = 0; i < columns; i += 64) {
+        _tile_loadd(4, weight + i, columns);
+        _tile_loadd(6, vectors + 16 * i, 64);
+        _tile_loadd(7, vectors + 16 * (columns + i), 64);
+        _tile_loadd(5, second + i, columns);
+        _tile_dpbsud(0, 4, 6);
+        _tile_dpbsud(1, 4, 7);
+        _tile_dpbsud(2, 5, 6);
+        _tile_dpbsud(3, 5, 7);
+    }
+    alignas(64) int32_t by_output[UNIT * UNIT], exact[UNIT * UNIT];
+    _tile_stored(0, by_output, UNIT * 4);
+    _tile_stored(1, by_output + 16, UNIT * 4);
+    _tile_stored(2, by_output + 16 * UNIT, UNIT * 4);
+    _tile_stored(3, by_output + 16 * UNIT + 16, UNIT * 4);
+    _tile_release();
+    for (int i : {0, 16})
+        for (int j : {0, 16}) transpose(by_output + i * UNIT + j, UNIT * 4, exact + j * UNIT + i, UNIT * 4);
+    for (int row = 0; row < UNIT && token + row < int64_t(x.scales.size()); row++)
+        scale_sums(linear, x.scales[token + row], output, count, exact + row * UNIT, sums + row * UNIT);
 }
 
 // Compute UNIT outputs of UNIT tokens, with the sums of multiply_tiles in the same order. `weight` is [pairs, block, 2].
@@ -502,15 +568,16 @@ static Kernel choose_kernel(int64_t format, int64_t tokens) {
 template <class Read, class Emit>
 static void multiply_items(Worker& worker, const Linear& linear, Input& x, int64_t tokens, Read read, Emit emit) {
     bool is_ready = false;
-    int64_t tile = x.is_tiled ? UNIT : TILE, blocks = (tokens + BLOCK - 1) / BLOCK, stride = pad(linear.columns);
+    bool is_tiled = x.is_tiled(linear);
+    int64_t tile = is_tiled ? UNIT : TILE, blocks = (tokens + BLOCK - 1) / BLOCK;
     std::vector<bf16> panel;
     worker.share((linear.rows + UNIT - 1) / UNIT * blocks, [&](int64_t item) {
         if (!is_ready) read(x), is_ready = true;
         int64_t output = item / blocks * UNIT, begin = item % blocks * BLOCK, end = std::min(tokens, begin + BLOCK);
 #if defined(__AMX_BF16__)
-        int64_t block = linear.block, pairs = stride / 2;
+        int64_t block = linear.block, pairs = pad(linear.columns) / 2;
         const bf16* weight = (const bf16*)linear.weight;
-        if (x.is_tiled) {
+        if (is_tiled && linear.format == BF16_PAIRS) {
             weight += output / block * pairs * block * 2 + output % block * 2;
             if (block > UNIT && end - begin >= 8 * UNIT) {  // lines that are not in a row share few places of the first cache
                 panel.resize(pairs * UNIT * 2);
@@ -523,9 +590,10 @@ static void multiply_items(Worker& worker, const Linear& linear, Input& x, int64
             int64_t rows = std::min(tile, end - token);
             alignas(64) float sums[UNIT * UNIT];
 #if defined(__AMX_BF16__)
-            if (x.is_tiled) multiply_many_tiles(weight, block, pairs, x.place(token, 0, stride), sums);
+            if (is_tiled && linear.format == INT8) multiply_bytes_in_tiles(linear, x, token, output, sums);
+            else if (is_tiled) multiply_many_tiles(weight, block, pairs, x.place(linear, token, 0), sums);
 #endif
-            if (!x.is_tiled) {
+            if (!is_tiled) {
                 std::fill(sums, sums + TILE * UNIT, 0.0f);
                 choose_kernel(linear.format, rows)(linear, x, token, output, sums);
             }
@@ -775,7 +843,10 @@ struct Attention {
             const bf16* from = find_keys(keys, key, length, scratch.keys, stride);
             bf16 *first = scratch.pairs.data(), *second = first + 16 * depth;  // each [depth / 2, 16 keys, 2]
             for (int64_t d = 0; d < depth; d += 32)
-                transpose(from + d, stride, first + 16 * d), transpose(from + 16 * stride + d, stride, second + 16 * d);
+                {
+                transpose(from + d, stride * 2, first + 16 * d, 64);
+                transpose(from + 16 * stride + d, stride * 2, second + 16 * d, 64);
+            }
             for (int64_t row = std::max<int64_t>(0, key - tokens->position) / 16 * 16; row < count; row += 16) {
                 _tile_zero(0);
                 _tile_zero(1);
@@ -790,25 +861,6 @@ struct Attention {
                 _tile_stored(1, &scratch.scores[row * row_length + key + 16], row_length * 4);
             }
         }
-    }
-
-    // Transpose 16 rows of 16 pairs.
-    static void transpose(const bf16* from, int64_t stride, bf16* to) {
-        Ints rows[16];
-        for (int i = 0; i < 16; i++) memcpy(&rows[i], from + i * stride, 64);
-        for (int step = 1; step < 16; step *= 2) {
-            Ints low, high;
-            for (int lane = 0; lane < 16; lane++) {
-                low[lane] = lane & step ? 16 + lane - step : lane;
-                high[lane] = lane & step ? 16 + lane : lane + step;
-            }
-            for (int i = 0; i < 16; i++)
-                if (!(i & step)) {
-                    Ints a = rows[i], b = rows[i + step];
-                    rows[i] = __builtin_shuffle(a, b, low), rows[i + step] = __builtin_shuffle(a, b, high);
-                }
-        }
-        memcpy(to, rows, sizeof rows);
     }
 
     // Compute the weights exp(score - largest) of the keys up to `position`, with zeros up to `end`; return 1 / their sum.
@@ -906,8 +958,8 @@ struct Pass {
     std::vector<float> first_values = std::vector<float>(count * model.groups * model.head_dim);  // of the first layer
 
     bool is_large = count > TILE;
-    bool is_tiled = is_large && has_tiles && model.layers->query_key_value.format == BF16_PAIRS;
-    bool is_direct = is_tiled && !model.is_gated;  // outputs of the up products are written as inputs of the down products
+    // Outputs of the up products are written as inputs of the down products.
+    bool is_direct = is_large && has_tiles && model.layers->down.format == BF16_PAIRS && !model.is_gated;
     Input shared, activated;
     struct Part { int64_t first, count; };
     std::vector<Part> parts;  // of at most QUERIES consecutive tokens of a text
@@ -920,7 +972,7 @@ struct Pass {
             parts.back().count++;
         }
         if (!is_large) return;
-        shared.is_tiled = activated.is_tiled = is_tiled;
+        shared.is_large = activated.is_large = true;
         if (is_direct) activated.reserve(model.layers->down, count);
         for (int64_t index = 0; index < model.num_layers; index++) {
             const Layer& layer = model.layers[index];
@@ -964,7 +1016,7 @@ struct Pass {
         int64_t kind = model.is_gated ? int64_t(IDENTITY) : model.activation;
         multiply(worker, layer.up, x, count, read_normalized(layer.second_norm, layer.second_norm_bias), [&](int64_t token, int64_t output, const float* values) {
             if (is_direct) {
-                bf16* to = activated.place(token, output, up_width);
+                bf16* to = activated.place(layer.down, token, output);
                 for (int i = 0; i < UNIT; i += LANES) store(to + i, activate(kind, load(values + i)));
                 return;
             }
@@ -1043,7 +1095,7 @@ extern "C" void read_tokens(const Model* model, const Token* tokens, int64_t cou
 extern "C" void multiply_vectors(const Linear* linear, const float* inputs, int64_t count, float* outputs, int64_t threads) {
     Input shared;
     bool is_large = count > TILE;
-    shared.is_tiled = is_large && has_tiles && linear->format == BF16_PAIRS;
+    shared.is_large = is_large;
     if (is_large) shared.reserve(*linear, count);
     Helpers::run(threads, 1 + is_large, [&](Worker& worker) {
         Inputs x{{}, is_large ? &shared : nullptr};
