@@ -62,27 +62,11 @@ def test_a_resumed_run_equals_the_uninterrupted_one(job, tmp_path, world_size, k
     assert {path.name for path in save.glob("global_step*")} == {"global_step3", "global_step6"}
 
 
-@pytest.mark.parametrize(
-    "keys", [{"no_weight_tying": False}, {"pos_emb": "learned"}, {"no_weight_tying": False, "pos_emb": "learned"}]
-)
-def test_tied_embeddings_and_learned_positions_train_equally_over_stages(job, tmp_path, keys):
-    expected = losses_of(1, job(**keys), tmp_path / "alone")
-    divided = losses_of(2, job(pipe_parallel_size=2, **keys), tmp_path / "divided")
-    assert divided == pytest.approx(expected, abs=5e-6)
-
-
 def test_the_plain_engine_gives_the_losses_of_the_pipeline_engine(job, tmp_path):
     expected = losses_of(1, job(gradient_predivide_factor=1.0), tmp_path / "pipeline")  # a setting of DeepSpeed's engines alone
     assert losses_of(1, job(pipe_parallel_size=0), tmp_path / "plain") == pytest.approx(expected, abs=5e-6)
     divided = losses_of(4, job(pipe_parallel_size=0, model_parallel_size=2), tmp_path / "plain2")
     assert divided == pytest.approx(expected, abs=5e-6)
-
-
-@pytest.mark.parametrize("pipe_parallel_size", [0, 1])
-def test_recomputed_activations_change_nothing(job, tmp_path, pipe_parallel_size):
-    keys = {"pipe_parallel_size": pipe_parallel_size, "attention_dropout": 0.1, "hidden_dropout": 0.1}
-    expected = losses_of(1, job(**keys), tmp_path / "kept")
-    assert losses_of(1, job(**keys, checkpoint_activations=True), tmp_path / "recomputed") == pytest.approx(expected, abs=1e-6)
 
 
 def test_checkpoint_files_are_those_of_gpt_neox(job, tmp_path):
