@@ -62,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
     root = COMMANDS.parents[1]
     if (root / "deepy.py").is_file():  # a checkout, which need not be installed
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    if (command in LAYOUT_COMMANDS and "--show" not in arguments) or (command in DRY_RUN_COMMANDS and "--dry-run" in arguments):
+    starts_ranks = command in LAYOUT_COMMANDS and {"--show", "--demo"}.isdisjoint(arguments)
+    if starts_ranks or (command in DRY_RUN_COMMANDS and "--dry-run" in arguments):
         return run_with_config(command, parse_command_line(arguments, read_description(command), command))
     return replace_process(make_local_command(command, arguments))
 

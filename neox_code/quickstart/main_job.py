@@ -98,7 +98,7 @@ class MainJob:
             Step("tokens", {}, self.write_tokens),
             Step("training", training_inputs, self.train, self.delete_training_output, self.describe_training_resume),
             Step("evaluation", evaluation_inputs, self.evaluate),
-            Step("completion", collect_inputs(self.config, ("generation",)), self.complete_prompts),
+            Step("completion", collect_inputs(self.config, ("generation",)), self.complete_prompts, self.delete_completions),
             Step("report", {}, self.report),
         ]
 
@@ -262,6 +262,9 @@ class MainJob:
         sources = [{"language": prompt.language, "file": f"{prompt.repository}/{prompt.path}"} for prompt in prompts]
         return FinishedStep((completions,), {"sources": sources})
 
+    def delete_completions(self) -> None:
+        (self.output / "completions.jsonl").unlink(missing_ok=True)
+
     def read_heldout(self) -> HeldoutResult | None:
         """Return the result of the evaluation; None if there were no held-out files or the evaluation is not finished."""
         evaluated = read_records(self.steps(), self.output).get("evaluation")
@@ -307,6 +310,9 @@ class MainJob:
             ],
             "Evaluate the model on every held-out file.": [launcher, "evaluate", config, "--set", "heldout_bytes_per_language="],
             "Measure infilling by syntactic kind, beside the chance level.": [launcher, "evaluate", config, "--tasks", "infilling"],
+            "Adapt the model to a language that it has not seen, and measure what it learns and forgets.": [
+                *(launcher, "finetune", "--demo", "--base", str(self.output), "--output", f"{self.output}-demo"),
+            ],
             "Show loss, learning rate and speed in a browser.": ["tensorboard", "--logdir", str(self.tensorboard)],
         }
         return {purpose: shlex.join(words) for purpose, words in commands.items()}

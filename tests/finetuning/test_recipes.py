@@ -11,6 +11,7 @@ from finetuning_job import run_finetuning_files, write_rows
 RECIPES = sorted(Path("configs/finetuning").glob("*.yml"))
 SOLUTIONS = {"question": "Add.", "solutions": json.dumps(["print(1)\n", "print(2)\n"]), "input_output": "{}"}
 ROWS = {
+    "demo": [{"text": "local a = 1\n" * 100}],
     "godot-dodo": [{"instruction": f"Add {number}.", "output": f"func f(a):\n\treturn a + {number}\n"} for number in range(8)],
     "gpt-code-clippy-apps": [SOLUTIONS, {**SOLUTIONS, "solutions": ""}],
     "gpt-code-clippy": [{"text": "def f(a):\n    return a\n" * 300}],
