@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
-from neox_code.parallel.native_kernels import NativeTanhGelu, is_native
+from neox_code.parallel.native_kernels import NativeSwiglu, NativeTanhGelu, is_native
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -55,5 +55,7 @@ def build_activation(model: ModelConfig) -> Function:
 
 
 def apply_gate(function: Function, up_and_gate: torch.Tensor) -> torch.Tensor:
+    if function is F.silu and up_and_gate.requires_grad and torch.is_grad_enabled() and is_native(up_and_gate):
+        return NativeSwiglu.apply(up_and_gate)
     up, gate = up_and_gate.chunk(2, dim=-1)
     return up * function(gate)

@@ -35,6 +35,7 @@ from neox_code.parallel.collectives import sum_gradients
 from neox_code.parallel.counter_numbers import derive_keys
 from neox_code.parallel.emulated import is_emulated
 from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.native_attention import HeadForm, is_native_attention, native_attention
 
 
 class RowInputs(NamedTuple):
@@ -138,6 +139,8 @@ class Attention(nn.Module):
 
     def attend_rows(self, fused: torch.Tensor, first_BSGD: torch.Tensor | None, row_inputs: RowInputs) -> torch.Tensor:
         """Return the attention output [B, S, N D] of whole rows, computed from their fused projection [B, S, (N + 2 G) D]."""
+        if self.value_residual is None and not (self.training and self.dropout) and is_native_attention(fused):
+            return self.attend_natively(fused, row_inputs)
         query_BSND, key_BSGD, value_BSGD = self.split_heads(fused)
         value_BSGD = self.mix_values(value_BSGD, first_BSGD)
         if self.q_norm is not None and self.k_norm is not None:
@@ -151,6 +154,17 @@ class Attention(nn.Module):
         else:
             context_BNSD = self.attend(query, key, value, row_inputs.starts_BS, row_inputs.block_mask)
         return context_BNSD.transpose(1, 2).flatten(2)
+
+    def attend_natively(self, fused: torch.Tensor, row_inputs: RowInputs) -> torch.Tensor:
+        """Return what `attend_rows` returns, from one compiled pass that reads the fused projection."""
+        cos, sin, starts_BS, *_ = row_inputs
+        epsilon, scales = 0.0, None
+        if self.q_norm is not None and self.k_norm is not None:
+            epsilon = self.q_norm.epsilon
+            scales = (sum_gradients(self.q_norm.scale, self.tensor_group), sum_gradients(self.k_norm.scale, self.tensor_group))
+        form = HeadForm(self.num_heads, self.num_groups, self.head_dim, self.is_grouped, epsilon)
+        rotary = None if cos is None or sin is None else (cos, sin)
+        return native_attention(fused, form, rotary, scales, starts_BS, self.slopes)
 
     def attend_cached(self, fused: torch.Tensor, first_BSGD: torch.Tensor | None, cache: CacheView) -> torch.Tensor:
         """Return the attention output [S, 1, N D] of the new tokens, computed from their fused projection [S, (N + 2 G) D].

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from neox_code.parallel.collectives import all_reduce
 from neox_code.parallel.emulated import is_emulated
 from neox_code.parallel.grid import ParallelGrid
-from neox_code.parallel.native_kernels import is_native, replace_by_gradients, sum_exponentials, transpose
+from neox_code.parallel.native_kernels import is_native, replace_by_gradients, scale, sum_exponentials, transpose
 
 CHUNKS_OF_A_SUM = 4
 """Number of chunks whose gradients of the head's weight are added in the weight's type. These sums are added in fp32."""
@@ -168,6 +168,9 @@ class HeadWithLoss(torch.autograd.Function):
 
 def multiply_in_place(matrix: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Multiply the matrix by an fp32 scalar, which `mul_` would first round to the matrix's type. Return the matrix."""
+    if is_native(matrix):
+        scale(matrix, factor.float())
+        return matrix
     for block in matrix.split(ROWS_OF_A_BLOCK):
         block.copy_(block * factor[None])
     return matrix

@@ -95,6 +95,26 @@ class NativeTanhGelu(torch.autograd.Function):
         return out
 
 
+class NativeSwiglu(torch.autograd.Function):
+    """Up and gate [..., 2 I] -> up * silu(gate) [..., I], for tensors with `is_native`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        width = x.shape[-1] // 2
+        out = x.new_empty(*x.shape[:-1], width)
+        call("swiglu_forward", x, out, out.numel() // width, width)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        out = torch.empty_like(x)
+        width = x.shape[-1] // 2
+        call("swiglu_backward", x, upstream.contiguous(), out, upstream.numel() // width, width)
+        return out
+
+
 class NativeLinear(torch.autograd.Function):
     """F.linear of contiguous bf16 tensors. The backward pass transposes the gradient of the output, since torch's product of a
     transposed matrix is slow, and adds its columns in the same pass, which is the gradient of the bias."""
@@ -124,6 +144,11 @@ def transpose(matrix_RC: torch.Tensor, has_sums: bool) -> tuple[torch.Tensor, to
     sums = matrix_RC.new_empty(columns) if has_sums else None
     call("transpose", matrix_RC.contiguous(), rows, columns, transposed, sums)
     return transposed, sums
+
+
+def scale(tensor: torch.Tensor, factor: torch.Tensor) -> None:
+    """Multiply a tensor with `is_native` by an fp32 scalar in place."""
+    call("scale", tensor, factor, tensor.numel())
 
 
 def sum_squares(tensor: torch.Tensor) -> torch.Tensor:

@@ -4,9 +4,8 @@
 // Arithmetic is in fp32. Results do not depend on the number of threads.
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
-#include "vectors.h"
+#include "matrices.h"
 
 #if !defined(_OPENMP)
 #error "without OpenMP all functions would use one thread"
@@ -19,56 +18,6 @@ template <class Function>
 static void divide(int64_t total, int threads, Function function) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t begin = 0; begin < total; begin += BLOCK) function(begin, std::min(begin + BLOCK, total));
-}
-
-// Load or store a vector of which only the first `count` numbers may be in memory.
-template <class T>
-static inline Vec load_part(const T* from, int64_t count) {
-    if (count >= LANES) return load(from);
-    T padded[LANES] = {};
-    std::copy(from, from + count, padded);
-    return load(padded);
-}
-
-template <class T>
-static inline void store_part(T* to, Vec value, int64_t count) {
-    if (count >= LANES) return store(to, value);
-    T padded[LANES];
-    store(padded, value);
-    std::copy(padded, padded + count, to);
-}
-
-// ---- Transposition
-
-typedef uint32_t Words __attribute__((vector_size(64)));
-typedef uint16_t Line __attribute__((vector_size(64)));
-
-template <int N, size_t... J>
-static inline void exchange(Words* rows, std::index_sequence<J...>) {  // swap blocks of N words between rows that are N apart
-    for (int i = 0; i < 16; i++)
-        if (!(i & N)) {
-            Words a = rows[i], b = rows[i + N];
-            rows[i] = __builtin_shuffle(a, b, Words{uint32_t(J & N ? 16 + J - N : J)...});
-            rows[i + N] = __builtin_shuffle(a, b, Words{uint32_t(J & N ? 16 + J : J + N)...});
-        }
-}
-
-static inline void transpose_words(Words* rows) {
-    constexpr auto lanes = std::make_index_sequence<16>();
-    exchange<1>(rows, lanes);
-    exchange<2>(rows, lanes);
-    exchange<4>(rows, lanes);
-    exchange<8>(rows, lanes);
-}
-
-// Two lines of 32 numbers -> the pairs of their first 16 columns, and of their last 16.
-template <size_t... J>
-static inline void pair_lines(const bf16* first, const bf16* second, Words& low, Words& high, std::index_sequence<J...>) {
-    Line a, b;
-    memcpy(&a, first, 64);
-    memcpy(&b, second, 64);
-    low = (Words)__builtin_shuffle(a, b, Line{uint16_t(J % 2 * 32 + J / 2)...});
-    high = (Words)__builtin_shuffle(a, b, Line{uint16_t(J % 2 * 32 + J / 2 + 16)...});
 }
 
 static inline void copy_line(bf16* to, const void* from, int64_t count) {
@@ -93,12 +42,9 @@ void transpose(const bf16* from, int64_t rows, int64_t columns, bf16* out, bf16*
             }
             for (int r = 0; r < height; r++)
                 for (int c = 0; c < 32 / LANES; c++) totals[c] += load(tile[r] + c * LANES);
-            Words words[2][16];
-            for (int i = 0; i < 16; i++)
-                pair_lines(tile[2 * i], tile[2 * i + 1], words[0][i], words[1][i], std::make_index_sequence<32>());
-            transpose_words(words[0]);
-            transpose_words(words[1]);
-            for (int c = 0; c < width; c++) copy_line(out + (column + c) * rows + row, &words[0][c], height);
+            Words lines[32];
+            transpose_block(tile[0], 32, lines);
+            for (int c = 0; c < width; c++) copy_line(out + (column + c) * rows + row, &lines[c], height);
         }
         for (int64_t c = 0; sums && c < width; c += LANES) store_part(sums + column + c, totals[c / LANES], width - c);
     }
@@ -165,6 +111,37 @@ void gelu_backward(const bf16* from, const bf16* upstream, bf16* to, int64_t cou
             Vec slope = s + x * s * (1.0f - s) * 1.59576912f * (1.0f + 0.134145f * x * x);
             store_part(to + i, load_part(upstream + i, end - i) * slope, end - i);
         }
+    });
+}
+
+// ---- SwiGLU: rows [2 width] of up and gate -> up * gate / (1 + exp(-gate))
+
+void swiglu_forward(const bf16* from, bf16* to, int64_t rows, int64_t width, int64_t threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < width; i += LANES) {
+            const bf16* up = from + row * 2 * width + i;
+            Vec gate = load_part(up + width, width - i);
+            store_part(to + row * width + i, load_part(up, width - i) * gate * logistic(gate), width - i);
+        }
+}
+
+void swiglu_backward(const bf16* from, const bf16* upstream, bf16* to, int64_t rows, int64_t width, int64_t threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < width; i += LANES) {
+            int64_t left = width - i, at = row * 2 * width + i;
+            Vec up = load_part(from + at, left), gate = load_part(from + at + width, left), given = load_part(upstream + row * width + i, left);
+            Vec s = logistic(gate);
+            store_part(to + at, given * gate * s, left);
+            store_part(to + at + width, given * up * s * (1.0f + gate * (1.0f - s)), left);
+        }
+}
+
+// Multiply numbers by a factor.
+void scale(bf16* numbers, const float* factor, int64_t count, int64_t threads) {
+    divide(count, threads, [=](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i += LANES) store_part(numbers + i, load_part(numbers + i, end - i) * *factor, end - i);
     });
 }
 

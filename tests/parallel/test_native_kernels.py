@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from neox_code.model.activations import tanh_gelu
+from neox_code.model.activations import apply_gate, tanh_gelu
 from neox_code.native_library import find_compiler
 from neox_code.parallel import native_kernels
-from neox_code.parallel.native_kernels import AdamWStep, NativeLinear, is_native, sum_squares, transpose, update_adamw
+from neox_code.parallel.native_kernels import AdamWStep, NativeLinear, is_native, scale, sum_squares, transpose, update_adamw
 from neox_code.parallel.plain_layers import linear
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler")
@@ -49,6 +49,25 @@ def test_gelu_and_its_gradient_are_rounded_once():
     F.gelu(exact, approximate="tanh").backward(upstream.double())
     assert_rounded(ours.detach(), F.gelu(exact.detach(), approximate="tanh"))
     assert_rounded(values.grad, exact.grad)
+
+
+def test_swiglu_and_its_gradient_are_rounded_once():
+    values, upstream = (3 * make(37, 2 * 101)).requires_grad_(), make(37, 101)
+    exact = values.detach().double().requires_grad_()
+    ours = apply_gate(F.silu, values)
+    assert "NativeSwiglu" in type(ours.grad_fn).__name__
+    ours.backward(upstream)
+    expected = exact[:, :101] * F.silu(exact[:, 101:])
+    expected.backward(upstream.double())
+    assert_rounded(ours.detach(), expected.detach())
+    torch.testing.assert_close(values.grad.double(), exact.grad, rtol=2**-7, atol=1e-5)  # a factor of the slope has a zero
+
+
+def test_numbers_are_scaled_in_place_and_rounded_once():
+    values = make(ODD)
+    expected = values.double() * 0.3
+    scale(values, torch.tensor(0.3))
+    assert_rounded(values, expected)
 
 
 @pytest.mark.parametrize("frozen", ["", "input", "bias"])
