@@ -257,6 +257,7 @@ class MainJob:
             log.info("no held-out file is long enough for a prompt")
             return FinishedStep(())
         prompt_file, completions = self.output / "prompts.txt", self.output / "completions.jsonl"
+        remove_path(completions)  # `generate` refuses to add to those of another model
         write_text(prompt_file, PROMPT_END.join(prompt.text for prompt in prompts))
         self.run_command("generate", "-i", str(prompt_file), "-o", str(completions), "--set", r'prompt_end="\x1e"')
         sources = [{"language": prompt.language, "file": f"{prompt.repository}/{prompt.path}"} for prompt in prompts]
