@@ -290,8 +290,9 @@ def check_decay_ends(values: Values, show: Show) -> Iterator[Problem]:
 
 
 def check_muon(values: Values, show: Show) -> Iterator[Problem]:
-    """Check that Muon finds whole matrices: ZeRO stage 1 divides the state in their order, and 8-bit states have no Muon."""
-    if values["optimizer_type"] != "muon":
+    """Check that Muon or Adafactor finds whole matrices: ZeRO stage 1 divides the state in their order, and 8-bit states have
+    neither."""
+    if values["optimizer_type"] not in ("muon", "adafactor"):
         return
     kind, zero = show("optimizer_type"), values["zero_optimization"]
     if values["zero_stage"] > 1:

@@ -174,6 +174,7 @@ def list_leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 OPTIMIZER_PARAMETERS = {
     **dict.fromkeys(("adam", "adamw", "cpu_adam"), ("lr", "embedding_lr", "head_lr", "betas", "eps", "weight_decay")),
     "sgd": ("lr", "embedding_lr", "head_lr", "momentum", "dampening", "nesterov", "weight_decay"),
+    "adafactor": ("lr", "embedding_lr", "head_lr", "weight_decay"),
     "lion": ("lr", "embedding_lr", "head_lr", "betas", "weight_decay"),
     "muon": ("lr", "muon_lr", "embedding_lr", "head_lr", "momentum", "betas", "eps", "weight_decay"),
 }
@@ -185,7 +186,7 @@ USUAL_PARAMETERS = {"adam_w_mode": True, "bias_correction": True, "amsgrad": Fal
 PARAMETERS_OF_THEIR_OWN = {"max_grad_norm": "gradient_clipping"}
 """Parameter that GPT-NeoX's and DeepSpeed's examples set for any optimizer -> the field that it sets."""
 
-UNBUILT_OPTIMIZERS = ("onebitadam", "onebitlamb", "zerooneadam", "lamb", "adagrad", "adafactor", "sm3", "madgrad_wd")
+UNBUILT_OPTIMIZERS = ("onebitadam", "onebitlamb", "zerooneadam", "lamb", "adagrad", "sm3", "madgrad_wd")
 
 
 def read_optimizer(value: Any) -> Iterator[Assignment | SettingProblem]:

@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    optimizer_type: Literal["adam", "adamw", "sgd", "lion", "cpu_adam", "muon"] = "adam"
+    optimizer_type: Literal["adam", "adamw", "sgd", "lion", "cpu_adam", "muon", "adafactor"] = "adam"
     """`optimizer.type`. adam is AdamW, as in GPT-NeoX: its weight decay is decoupled from the gradient. muon is Muon for the
     matrices of attention and feed-forward layers, each of queries, keys and values a matrix of its own, with updates of AdamW's
-    size and Nesterov momentum; the embedding, the head and vectors (biases, norms) have AdamW. cpu_adam is DeepSpeed's
-    AdamW for optimizer states in the host's memory (`zero_optimization.offload_optimizer`), compiled at its first use."""
+    size and Nesterov momentum; the embedding, the head and vectors (biases, norms) have AdamW. adafactor is that of
+    transformers with `scale_parameter` and of optax: updates are relative to the size of a parameter, and its state is half of
+    AdamW's; for one rank. cpu_adam is DeepSpeed's AdamW for optimizer states in the host's memory
+    (`zero_optimization.offload_optimizer`), compiled at its first use."""
 
     use_bnb_optimizer: bool = False
     """Keep the states of Adam, SGD or Lion in 8 bits (package bitsandbytes)."""

@@ -38,7 +38,7 @@ from neox_code.errors import ConfigError
 BYTES = {"fp32": 4, "fp16": 2, "bfloat16": 2}
 """Precision -> bytes of one weight or activation."""
 
-MOMENTS = {"adam": 2, "adamw": 2, "cpu_adam": 2, "lion": 1, "sgd": 1, "muon": 1}
+MOMENTS = {"adam": 2, "adamw": 2, "cpu_adam": 2, "lion": 1, "sgd": 1, "muon": 1, "adafactor": 1}
 """Optimizer -> values it stores for each parameter, besides the fp32 weight."""
 
 KEPT_WIDTHS = {"relu": 1, "bilinear": 3}

@@ -16,11 +16,18 @@ from neox_code.config.optimizer import OptimizerConfig
 from neox_code.errors import ConfigError
 from neox_code.logs import get_logger
 from neox_code.parallel.grid import ParallelGrid
+from neox_code.training.adafactor import Adafactor
 from neox_code.training.muon import MatrixForm, Muon, is_block_matrix
 
 log = get_logger(__name__)
 
-MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "lion": ("exp_avg",), "sgd": ("momentum_buffer",), "muon": ("momentum_buffer",)}
+MOMENTS = {
+    "adamw": ("exp_avg", "exp_avg_sq"),
+    "adafactor": ("exp_avg_sq",),
+    "lion": ("exp_avg",),
+    "sgd": ("momentum_buffer",),
+    "muon": ("momentum_buffer",),
+}
 """Kind of a parameter group, or class of the optimizer -> names of the moments in the state of a parameter."""
 
 
@@ -35,7 +42,7 @@ def make_moments(optimizer: torch.optim.Optimizer, settings: Mapping[str, Any], 
     offset = 0
     for parameter in settings["params"]:
         state = {name: moment[offset : offset + parameter.numel()] for name, moment in moments.items()}
-        if kind in ("adamw", "muon"):
+        if kind in ("adamw", "muon", "adafactor"):
             state["step"] = torch.zeros((), device=flat.device)
         optimizer.state[parameter] = state
         offset += parameter.numel()
@@ -183,6 +190,18 @@ def build_muon(
     return Muon(list(groups.values()), forms, grid, section.effective_momentum, dtype, **adamw)
 
 
+def build_adafactor(section: OptimizerConfig, groups: list[dict], grid: ParallelGrid) -> Adafactor:
+    """Return Adafactor. Raise ConfigError for several ranks, of which none has whole matrices."""
+    if grid.world_size > 1:
+        raise ConfigError(
+            f"optimizer.type adafactor is for one rank, and this run has {grid.world_size}. Use --set num_gpus=1, or for several "
+            "ranks --set optimizer.type=lion, which has as many values in its state."
+        )
+    for group in groups:
+        group["kind"] = "adafactor"
+    return Adafactor(groups, [[parameter.shape for parameter in group["params"]] for group in groups], section.lr or 0.0)
+
+
 def build_optimizer(
     section: OptimizerConfig, parameters: NamedParameters, model: ModelConfig, grid: ParallelGrid
 ) -> torch.optim.Optimizer:
@@ -201,6 +220,8 @@ def build_optimizer(
         "nesterov": section.nesterov,
     }
     lion: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.effective_betas)}
+    if section.optimizer_type == "adafactor":
+        return build_adafactor(section, groups, grid)
     if section.optimizer_type == "cpu_adam":
         return build_cpu_adam(section, groups, adam)
     if section.use_bnb_optimizer:

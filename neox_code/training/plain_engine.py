@@ -50,8 +50,8 @@ class PlainEngine:
         self.module, self.optimizer, self.config, self.sizes, self.grid = module.to(grid.device), optimizer, config, sizes, grid
         self.is_whole = grid.device.type == "cuda" if is_whole is None else is_whole
         self.groups = [FlatGroup(group["params"], grid.data_rank, grid.data_size) for group in optimizer.param_groups]
-        is_muon = [settings.get("kind") == "muon" for settings in optimizer.param_groups]  # it needs whole matrices
-        self.shares = [group.make_shares(self.is_whole or each) for group, each in zip(self.groups, is_muon, strict=True)]
+        needs_matrices = [settings.get("kind") in ("muon", "adafactor") for settings in optimizer.param_groups]
+        self.shares = [group.make_shares(self.is_whole or each) for group, each in zip(self.groups, needs_matrices, strict=True)]
         for settings, group, shares in zip(optimizer.param_groups, self.groups, self.shares, strict=True):
             settings["params"] = [share.master for together in shares for share in together]
             group.moments = make_moments(optimizer, settings, group.master)
@@ -60,8 +60,9 @@ class PlainEngine:
         self.loss_scale = LossScale(config.optimizer.fp16, grid.device) if config.model.precision == "fp16" else None
         is_summed = sizes.accumulation_steps > 1 and config.model.precision != "fp32"
         self.buckets: GradientBuckets | None = None
-        """None if the gradients that autograd keeps are the sums: no data ranks, no 16-bit micro batches to add, and no Muon."""
-        if self.is_whole or is_summed or grid.data_size > 1 or any(is_muon):
+        """None if the gradients that autograd keeps are the sums: no data ranks, no 16-bit micro batches to add, and no optimizer
+        that needs whole matrices."""
+        if self.is_whole or is_summed or grid.data_size > 1 or any(needs_matrices):
             given = config.optimizer.zero_optimization.get("reduce_bucket_size")
             elements = BUCKET_ELEMENTS if given is None or is_default(given) else min(int(given), BUCKET_ELEMENTS)
             self.buckets = GradientBuckets(self.groups, grid.data_group, elements, self.is_whole)

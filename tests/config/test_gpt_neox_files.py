@@ -184,7 +184,10 @@ def test_a_model_file_loads_equally_alone_and_with_every_other_file(write, name,
         ),
         ({"sliding_window_width": 4096}, "sliding windows are not built"),
         ({"text_gen_type": "humaneval"}, "HumanEval's mode of PolyCoder's fork is not built. Use input-file."),
-        ({"optimizer": {"type": "sm3", "params": {}}}, "sm3 is not built. Use adam, adamw, sgd, lion, cpu_adam or muon."),
+        (
+            {"optimizer": {"type": "sm3", "params": {}}},
+            "sm3 is not built. Use adam, adamw, sgd, lion, cpu_adam, muon or adafactor.",
+        ),
     ],
 )
 def test_unbuilt_features_are_refused_by_name_in_one_message(write, keys, reason):

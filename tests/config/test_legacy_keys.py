@@ -325,7 +325,10 @@ def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds)
             {"tensorboard": {"enabled": True}},
             "tensorboard ({enabled: true}, --set) cannot be used: metrics have their own keys. Use tensorb",
         ),
-        ({"optimizer": {"type": "madgrad_wd"}}, "madgrad_wd is not built. Use adam, adamw, sgd, lion, cpu_adam or muon."),
+        (
+            {"optimizer": {"type": "madgrad_wd"}},
+            "madgrad_wd is not built. Use adam, adamw, sgd, lion, cpu_adam, muon or adafactor.",
+        ),
         (
             {"optimizer": {"type": "Adam", "params": {"momentum": 0.9}}},
             "params.momentum (0.9, --set) is no parameter of Adam here. Remove it; there are lr, embedding_lr, head_lr, betas,",
@@ -338,7 +341,10 @@ def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds)
             {"optimizer": {"type": "Adam", "lr": 0.1}},
             "optimizer.lr (0.1, --set) is neither type nor params. Write optimizer.params.lr.",
         ),
-        ({"optimizer": {"type": "SGDD"}}, "optimizer.type (SGDD, --set) must be adam, adamw, sgd, lion, cpu_adam or muon."),
+        (
+            {"optimizer": {"type": "SGDD"}},
+            "optimizer.type (SGDD, --set) must be adam, adamw, sgd, lion, cpu_adam, muon or adafactor.",
+        ),
         ({"launcher": "srun"}, "launcher (srun, --set) cannot be used: the launcher of Slurm has another name. Use slurm."),
         ({"lr_decay_style": "infinite_cosine"}, "schedules without an end are not built. Use cosine"),
         ({"mlp_type": "llama"}, "Set activation: swiglu, expansion_factor: 8, mlp_multiple_of: 256 and use_bias_in_mlp: false"),

@@ -14,6 +14,7 @@ ROWS = {
     "demo": [{"text": "local a = 1\n" * 100}],
     "godot-dodo": [{"instruction": f"Add {number}.", "output": f"func f(a):\n\treturn a + {number}\n"} for number in range(8)],
     "gpt-code-clippy-apps": [SOLUTIONS, {**SOLUTIONS, "solutions": ""}],
+    "gpt-code-clippy-adafactor": [SOLUTIONS],
     "gpt-code-clippy": [{"text": "def f(a):\n    return a\n" * 300}],
 }
 

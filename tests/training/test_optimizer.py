@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from distributed_runs import losses_of
+from transformers.optimization import Adafactor
 
 from neox_code.config.model import ModelConfig
 from neox_code.config.optimizer import OptimizerConfig
@@ -183,10 +184,57 @@ def test_cpu_adam_without_a_compiler_names_what_to_install(monkeypatch):
         build_optimizer(OptimizerConfig(lr=1.0, optimizer_type="cpu_adam"), [torch.nn.Parameter(torch.ones(2, 2))])
 
 
+@pytest.mark.parametrize("is_flat", [False, True])
+@pytest.mark.parametrize("scale", [1e-4, 30.0])
+def test_twenty_steps_of_adafactor_equal_those_of_transformers(is_flat, scale):
+    """Large gradients of a weight that was updated by small ones are clipped."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(6, 8), (1, 5), (9, 1), (7,)]
+    theirs = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    theirs[3].data.zero_()  # smaller than the smallest scale
+    ours = [torch.nn.Parameter(each.detach().clone()) for each in theirs]
+    section = OptimizerConfig(lr=RATE, weight_decay=DECAY, optimizer_type="adafactor")
+    optimizer = build_optimizer(section, ours)
+    flats = []
+    if is_flat:  # as the engine has them
+        for group in optimizer.param_groups:
+            flats.append(torch.nn.Parameter(torch.cat([each.detach().flatten() for each in [*group["params"], torch.zeros(1)]])))
+            group["params"] = flats[-1:]
+    peer = Adafactor(
+        [{"params": theirs[:3], "weight_decay": DECAY}, {"params": theirs[3:]}], lr=RATE, relative_step=False, scale_parameter=True
+    )
+    for step in range(20):
+        gradients = [scale ** (step % 2) * torch.randn(shape, generator=generator) for shape in shapes]
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient
+        if is_flat:
+            for flat, own in zip(flats, (gradients[:3], gradients[3:]), strict=True):
+                flat.grad = torch.cat([each.flatten() for each in [*own, torch.zeros(1)]])
+        else:
+            for parameter, gradient in zip(ours, gradients, strict=True):
+                parameter.grad = gradient.clone()
+        optimizer.step()
+        peer.step()
+        found = flats if is_flat else [torch.cat([each.flatten() for each in part]) for part in (ours[:3], ours[3:])]
+        for flat, part in zip(found, (theirs[:3], theirs[3:]), strict=True):
+            expected = torch.cat([each.detach().flatten() for each in part])
+            torch.testing.assert_close(flat.detach()[: len(expected)], expected, atol=1e-7, rtol=1e-5)
+
+
+def test_adafactor_is_refused_on_several_ranks():
+    with pytest.raises(ConfigError, match=r"adafactor is for one rank, and this run has 2\. Use --set num_gpus=1"):
+        grid = dataclasses.replace(single_process_grid(), data_size=2)
+        optimizers.build_optimizer(OptimizerConfig(lr=1.0, optimizer_type="adafactor"), [], MODEL, grid)
+
+
 @pytest.mark.parametrize(
     "optimizer",
-    [{"type": "Lion", "params": {"lr": 1e-3}}, {"type": "SGD", "params": {"lr": 0.3, "momentum": 0.9}}],
-    ids=["lion", "sgd"],
+    [
+        {"type": "Lion", "params": {"lr": 1e-3}},
+        {"type": "SGD", "params": {"lr": 0.3, "momentum": 0.9}},
+        {"type": "Adafactor", "params": {"lr": 0.3}},
+    ],
+    ids=["lion", "sgd", "adafactor"],
 )
 def test_a_run_with_each_optimizer_learns_and_resumes(job, tmp_path, optimizer):
     file, save = job(optimizer=optimizer), tmp_path / "halves"
