@@ -55,7 +55,8 @@ class ModelSource:
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
         """Tokenizer of the model; None if the source has no vocabulary."""
-        return build_tokenizer(self.config.data) if self.config.data.vocab_file else None
+        data = self.config.data
+        return build_tokenizer(data) if data.vocab_file or data.tokenizer_type == "CharLevelTokenizer" else None
 
     @cached_property
     def vocab_rows(self) -> int:

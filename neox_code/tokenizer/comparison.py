@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from neox_code.errors import DataError
 from neox_code.tokenizer.protocol import Tokenizer
 
 Comparison = Literal["same", "same ids", "other", "unknown"]
@@ -25,9 +26,17 @@ def hash_ids(tokenizer: Tokenizer, count: int) -> str:
     """Return the SHA-256 over the ids below `count` in order: for each id the length of its bytes, then the bytes."""
     digest = hashlib.sha256()
     for token_id in range(count):
-        data = tokenizer.decode_bytes([token_id])
+        data = read_id_bytes(tokenizer, token_id)
         digest.update(len(data).to_bytes(4, "little") + data)
     return digest.hexdigest()
+
+
+def read_id_bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
+    """Return the bytes of an id; a name for an id that stands for nothing, as some encodings of tiktoken have them."""
+    try:
+        return tokenizer.decode_bytes([token_id])
+    except DataError:
+        return f"<|unused_{token_id}|>".encode()
 
 
 def compare_vocabulary(recorded: Mapping[str, Any], tokenizer: Tokenizer) -> Comparison:

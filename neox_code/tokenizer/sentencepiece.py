@@ -42,7 +42,7 @@ class SPMTokenizer:
         self._pad_id = select_first_id(find_piece_id(processor, PADDING), processor.pad_id(), self._eod_id)
         self.infilling_ids = find_infilling_ids({processor.id_to_piece(piece): piece for piece in range(processor.vocab_size())})
         self._never_in_text = {self._eod_id, self._pad_id, processor.unk_id(), *self.infilling_ids.values()}
-        self._bytes_of_id = [read_piece_bytes(processor, piece) for piece in range(processor.vocab_size())]
+        self.bytes_of_id = [read_piece_bytes(processor, piece) for piece in range(processor.vocab_size())]
         self._adds_space = processor.encode("a", out_type=str)[0].startswith(SPACE)
         self._space_sign = [find_piece_id(processor, f"<0x{byte:02X}>") for byte in SPACE.encode()]
         self._encodes_space_sign = min(self._space_sign) >= 0 and not self._adds_space
@@ -59,7 +59,7 @@ class SPMTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return len(self._bytes_of_id)
+        return len(self.bytes_of_id)
 
     @property
     def eod_id(self) -> int:
@@ -108,7 +108,7 @@ class SPMTokenizer:
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         check_ids(ids, self.vocab_size, self._file)
-        data = b"".join(map(self._bytes_of_id.__getitem__, ids))
+        data = b"".join(map(self.bytes_of_id.__getitem__, ids))
         return data.removeprefix(b" ") if self._adds_space else data
 
     def read_token_bytes(self) -> list[bytes]:
@@ -117,7 +117,7 @@ class SPMTokenizer:
             not (processor.is_control(i) or processor.is_unknown(i) or processor.is_unused(i)) for i in range(self.vocab_size)
         ]
         never = self._never_in_text
-        return [data if is_text[i] and i not in never else b"" for i, data in enumerate(self._bytes_of_id)]
+        return [data if is_text[i] and i not in never else b"" for i, data in enumerate(self.bytes_of_id)]
 
     def find_last_stable_boundary(self, text: str) -> int:
         match = LAST_PIECE.search(text)

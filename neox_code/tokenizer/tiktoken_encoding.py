@@ -64,6 +64,10 @@ class TiktokenTokenizer:
         return cls(encoding, name_or_file, digest.hexdigest())
 
     @property
+    def encoding_name(self) -> str:
+        return self._encoding.name
+
+    @property
     def vocab_size(self) -> int:
         return self._encoding.n_vocab
 

@@ -1,5 +1,6 @@
 """New tokens and their rows, against the rows of the source; the result is a folder that generates."""
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -12,12 +13,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
-from neox_code.conversion.extension import INFILLING, WHITESPACE
+from neox_code.conversion.convert import convert
+from neox_code.conversion.extension import INFILLING, WHITESPACE, find_vocabulary
+from neox_code.conversion.options import ConversionOptions
 from neox_code.conversion.source import ModelSource, open_source
 from neox_code.errors import run_command
 from neox_code.generation.generator import Generator
 from neox_code.generation.loading import load_model
+from neox_code.tokenizer.byte_level import convert_token_to_bytes
+from neox_code.tokenizer.comparison import compare_vocabulary, describe_vocabulary
 from neox_code.tokenizer.fast import GatedEncoder, find_fastest_encoder
+from neox_code.tokenizer.protocol import Tokenizer
+from neox_code.tokenizer.tiktoken_encoding import ENCODINGS
+from neox_code.tokenizer.train_sentencepiece import train_sentencepiece
 from tools.extend_vocabulary import main
 
 KEYS = {
@@ -31,6 +39,7 @@ KEYS = {
 ENTRIES = 640
 EMBEDDING, HEAD = "sequential.0.word_embeddings.weight", "sequential.6.final_linear.weight"
 TEXT = real_file("pygments/regexopt.py").read_text(encoding="utf-8") + "\t\tx\n        <|fim_prefix|>  <|endoftext|>\r\n café"
+TEXTS = [*TEXT.split("\n\n"), TEXT]
 
 
 def run(*arguments: object) -> int:
@@ -156,3 +165,87 @@ def test_a_model_of_hugging_face_stays_one_and_its_tokenizer_has_the_new_tokens(
     text = "        x\n\t\tdef f():\n        return 1\n"
     ids = open_source(tmp_path / "out").tokenizer.encode(text)
     assert tokenizer.encode(text) == ids and tokenizer.decode(ids) == text and max(ids) >= ENTRIES
+
+
+def write_sentencepiece(folder: Path) -> Path:
+    lines = real_file("pygments/regexopt.py").read_text(encoding="utf-8").splitlines()
+    return Path(train_sentencepiece(["\n".join(lines)], 420, folder).identity["vocab_file"])
+
+
+def write_tiktoken(folder: Path, job_folder: Path, name: str) -> Path:
+    """Write the tokens of the small vocabulary without its special ones, in the order of their ids, as an encoding."""
+    tokens = [convert_token_to_bytes(token) for token in json.loads((job_folder / "code-vocab.json").read_text())][3:]
+    lines = [base64.b64encode(token) + f" {rank}\n".encode() for rank, token in enumerate(tokens)]
+    (folder / f"{name}.tiktoken").write_bytes(b"".join(lines))
+    return folder / f"{name}.tiktoken"
+
+
+def has_special_ids(tokenizer: Tokenizer, ids: list[int]) -> bool:
+    data = tokenizer.read_token_bytes()
+    return any(not data[token] for token in ids)
+
+
+@pytest.fixture
+def encodings(monkeypatch):
+    """The special token follows the small vocabulary, in cl100k_base after two unused ids: thousands of them take a minute."""
+    for name, end in (("r50k_base", ENTRIES - 3), ("cl100k_base", ENTRIES - 1)):
+        monkeypatch.setitem(ENCODINGS, name, (ENCODINGS[name][0], {"<|endoftext|>": end}))
+
+
+@pytest.mark.usefixtures("encodings")
+@pytest.mark.parametrize("kind", ["sentencepiece", "r50k_base", "cl100k_base", "CharLevelTokenizer", "vocab.json", "folder"])
+def test_a_vocabulary_of_each_type_is_extended_without_a_model(tmp_path, job_folder, kind, caplog):
+    source = {
+        "sentencepiece": lambda: write_sentencepiece(tmp_path),
+        "CharLevelTokenizer": lambda: kind,
+        "vocab.json": lambda: job_folder / "code-vocab.json",
+        "folder": lambda: job_folder,
+    }.get(kind, lambda: write_tiktoken(tmp_path, job_folder, kind))()
+    old = find_vocabulary(Path(source))
+    assert run(source, tmp_path / "out", "--whitespace", "--infilling") == 0
+    new = find_vocabulary(tmp_path / "out")
+    size = old.vocab_size
+    added = {number for part, number in new.infilling_ids.items() if part not in old.infilling_ids}
+    assert len(new.infilling_ids) == 6 and added == set(range(new.vocab_size - len(added), new.vocab_size))
+    assert f"vocab_file: {tmp_path / 'out'}" in caplog.text
+    for text in (*TEXTS, "9876543210 don't\n\n\n  x\r\n", "<|endoftext|> <|fim_middle|>"):
+        before, after = old.encode(text), new.encode(text)
+        assert new.decode(after) == old.decode(before) == text
+        assert not has_special_ids(new, after)
+        if not any(space in text for space in ("  ", "\t\t")):
+            assert after == before
+    text = "\t\tx\n        y"
+    assert new.decode(new.encode(text)) == text
+    if kind == "CharLevelTokenizer":
+        assert max(new.encode(text)) >= size
+        assert [new.decode_bytes([number]) for number in range(256)] == [old.decode_bytes([number]) for number in range(256)]
+    else:
+        assert compare_vocabulary(describe_vocabulary(old), new) == "same ids"
+
+
+@pytest.mark.usefixtures("encodings")
+@pytest.mark.parametrize("kind", ["sentencepiece", "tiktoken", "char"])
+def test_a_model_with_a_vocabulary_of_another_type_gets_rows_and_transformers_reads_its_tokens(tmp_path, job_folder, kind):
+    path = {"sentencepiece": write_sentencepiece, "tiktoken": lambda folder: write_tiktoken(folder, job_folder, "r50k_base")}.get(
+        kind
+    )
+    words = {"sentencepiece": "SPMTokenizer", "tiktoken": "TiktokenTokenizer", "char": "CharLevelTokenizer"}
+    folder = tmp_path / "model"
+    folder.mkdir()
+    file = path(folder) if path else None
+    old = find_vocabulary(file or Path("CharLevelTokenizer"))
+    keys = KEYS | {"no_weight_tying": True, "tokenizer_type": words[kind]} | ({"vocab_file": file.name} if file else {})
+    write_foreign_checkpoint(folder, build_peer(keys, old.vocab_size, torch.bfloat16), keys, "new", "layers")
+    assert run(folder, tmp_path / "out", "--infilling", "--whitespace", "--like", "x") == 0
+    source, found = open_source(folder), open_source(tmp_path / "out")
+    size, row = old.vocab_size, old.encode("x")[-1]
+    assert found.tokenizer.vocab_size > size and found.vocab_rows == found.tokenizer.vocab_size
+    for name in (EMBEDDING, HEAD):
+        assert torch.equal(found.weights[name][:size], source.weights[name][:size])
+        assert all(torch.equal(new, source.weights[name][row]) for new in found.weights[name][size : found.vocab_rows])
+    convert(tmp_path / "out", tmp_path / "hf", "huggingface", ConversionOptions())
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    for text in ("        x\n\t\tdef f():\n        return 1\n", "def f(x):\n    return x  # y\n"):
+        assert tokenizer.encode(text) == found.tokenizer.encode(text) and tokenizer.decode(tokenizer.encode(text)) == text
+    assert max(tokenizer.encode("\t\tx")) >= size or kind == "tiktoken"
+    assert tokenizer.convert_tokens_to_ids("<|fim_prefix|>") == found.tokenizer.infilling_ids["fim_prefix"]
