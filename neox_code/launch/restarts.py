@@ -26,8 +26,11 @@ from neox_code.launch.supervise import Ending
 RESTART_SECONDS = 5.0
 """Seconds between the end of a run and its next start, in which devices and ports become free."""
 
-ANSWER_SECONDS = 10.0
-"""Seconds in which a host must answer."""
+ANSWER_SECONDS = 30.0
+"""Seconds in which a host must answer; a busy one needs several for a login."""
+
+WAITS = (15.0, 60.0, 180.0)
+"""Seconds after which the hosts are asked again if too few answer: one that starts anew needs minutes."""
 
 
 def run_with_restarts(start: Callable[[NeoXConfig], Ending], config: NeoXConfig, max_restarts: int, min_nodes: int | None) -> int:
@@ -52,21 +55,28 @@ def run_with_restarts(start: Callable[[NeoXConfig], Ending], config: NeoXConfig,
 def choose_hosts(config: NeoXConfig, min_nodes: int) -> tuple[NeoXConfig, str]:
     """Return the configuration with the hosts that answer, and a remark on those that do not.
 
-    Raise LaunchError if fewer than `min_nodes` answer, or if the batch cannot be divided over any number of them.
+    If too few answer, ask them again after each of WAITS. Raise LaunchError if fewer than `min_nodes` answer at last, or if the
+    batch cannot be divided over any number of them.
     """
     layout = config.parallelism
     hosts = find_resources(replace(layout, num_nodes=None))
-    with ThreadPoolExecutor(min(64, len(hosts))) as pool:
-        answers = dict(zip(hosts, pool.map(has_answer, hosts), strict=True))
-    silent = [host for host, answer in answers.items() if not answer]
-    there = [host for host in hosts if answers[host]][: layout.num_nodes]
-    remark = f"; no answer from {', '.join(silent)}" if silent else ""
-    for count in range(len(there), min_nodes - 1, -1):
-        if fitted := fit_to_hosts(config, {host: hosts[host] for host in there[:count]}):
-            return fitted, f" on {count} of {len(hosts)} hosts{remark}"
+    for seconds in (*WAITS, None):
+        with ThreadPoolExecutor(min(64, len(hosts))) as pool:
+            answers = dict(zip(hosts, pool.map(has_answer, hosts), strict=True))
+        silent = [host for host, answer in answers.items() if not answer]
+        there = [host for host in hosts if answers[host]][: layout.num_nodes]
+        remark = f"; no answer from {', '.join(silent)}" if silent else ""
+        for count in range(len(there), min_nodes - 1, -1):
+            if fitted := fit_to_hosts(config, {host: hosts[host] for host in there[:count]}):
+                return fitted, f" on {count} of {len(hosts)} hosts{remark}"
+        found = f"{len(there)} of {len(hosts)} hosts answer{remark}"
+        if not silent or seconds is None:
+            break
+        print(f"{found}. They are asked again in {seconds:.0f} s.", file=sys.stderr, flush=True)
+        time.sleep(seconds)
     raise LaunchError(
-        f"{len(there)} of {len(hosts)} hosts answer{remark}, and no number of them from --min-nodes ({min_nodes}) on can divide "
-        "train_batch_size. Repair the hosts, or change --min-nodes or the batch."
+        f"{found}, and no number of them from --min-nodes ({min_nodes}) on can divide train_batch_size. Repair the hosts, or "
+        "change --min-nodes or the batch."
     )
 
 

@@ -52,6 +52,7 @@ def test_a_killed_rank_is_replaced_and_training_goes_on_as_if_nothing_had_happen
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.setattr(restarts, "RESTART_SECONDS", 0.0)
+    monkeypatch.setattr(restarts, "WAITS", (0.0, 0.0))
     (tmp_path / "hostfile").write_text("".join(f"node{number} slots=2\n" for number in range(4)))
     keys = {"save": str(tmp_path), "hostfile": str(tmp_path / "hostfile"), "train_batch_size": 12, "num_nodes": 3}
     return NeoXConfig.load([], {**SHAPE, **keys, "train_micro_batch_size_per_gpu": 1})
@@ -98,6 +99,14 @@ def test_hosts_that_are_down_are_replaced_or_left_out(config, monkeypatch, down,
     assert list(find_resources(chosen.parallelism)) == expected
     assert all(host in remark for host in down)
     assert chosen.batch_sizes(2 * len(expected)).train_batch_size == 12
+
+
+def test_a_host_that_answers_late_is_used(config, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(restarts, "has_answer", lambda host: host == "node0" or asked.append(host) or asked.count(host) == 3)
+    chosen, _ = choose_hosts(config, 3)
+    assert list(find_resources(chosen.parallelism)) == ["node0", "node1", "node2"]
+    assert capsys.readouterr().err.count("1 of 4 hosts answer; no answer from node1, node2, node3") == 2
 
 
 def test_too_few_hosts_end_the_run(config, monkeypatch):
