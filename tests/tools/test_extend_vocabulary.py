@@ -61,7 +61,8 @@ def model(tmp_path, job_folder):
 
 
 def check_old_part(source: ModelSource, found: ModelSource, rows: int) -> None:
-    """All parameters are equal, bit for bit, and the first `rows` rows of the vocabulary's."""
+    """All parameters are equal, bit for bit, and the first `rows` rows of the vocabulary's: GPT-Code-Clippy's tool overwrote the
+    row of the end-of-document token."""
     assert sorted(found.weights) == sorted(source.weights)
     for name, weight in source.weights.items():
         assert torch.equal(found.weights[name][: weight.shape[0]] if name not in (EMBEDDING, HEAD) else found.weights[name][:rows],
