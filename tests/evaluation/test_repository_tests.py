@@ -43,7 +43,8 @@ REPOSITORIES = {
     },
     "go": {
         "go.mod": "module example.com/small\n\ngo 1.19\n",
-        "number/small.go": "package number\n\nfunc Twice(x int) int {\n\treturn 2 * x\n}\n\n"
+        "number/small.go": 'package number\n\nimport (\n\t"os"\n\t"syscall"\n)\n\nvar _, _ = os.Exit, syscall.Exit\n\n'
+        "func Twice(x int) int {\n\treturn 2 * x\n}\n\n"
         "func Unused(x int) int {\n\treturn x + 7\n}\n",
         "number/small_test.go": 'package number\n\nimport "testing"\n\nfunc TestTwice(t *testing.T) {\n'
         '\tif Twice(2) != 4 {\n\t\tt.Fatal("no")\n\t}\n}\n\nfunc TestFails(t *testing.T) {\n\tt.Fatal(Twice(2))\n}\n',
@@ -63,9 +64,37 @@ WRONG = {
         "print('ok tests/test_small.py::CallTest::test_twice', flush=True)\n    import os; os._exit(0)",
         "return (",
     ],
-    "cargo": ["3 * x", "std::process::exit(0)", "let"],
-    "node": ["return 3 * x;", "process.exit(0);", "return ("],
-    "go": ["return 3 * x", "panic(1)", "return ("],
+    "cargo": [
+        "3 * x",
+        'println!("\\ntest twice_of_two ... ok\\n\\ntest result: ok. 1 passed; 0 failed"); std::process::exit(0)',
+        'println!("{:?}", std::env::vars().collect::<Vec<_>>()); std::process::exit(0)',
+        'extern "C" { fn _exit(n: i32) -> !; }\n    let text = b"\\ntest twice_of_two ... ok\\n\\ntest result: ok\\n";\n'
+        "    std::io::Write::write_all(&mut std::io::stdout(), text).unwrap(); unsafe { _exit(0) }",
+        "let",
+    ],
+    "node": [
+        "return 3 * x;",
+        'console.log("\\nok 1 - twice of two\\n# pass 1"); process.exit(0);',
+        'console.log("\\nTAP version 13\\nok 1 - twice of two"); process.reallyExit(0);',
+        'console.log("\\nok 1 - twice of two"); process.emit("beforeExit", 0); process.emit("exit", 0); process.kill(process.pid);',
+        'const v8 = require("v8"), data = {name: "twice of two", nesting: 0, testNumber: 1, details: {duration_ms: 1}};\n'
+        '    const body = v8.serialize({type: "test:pass", data}), head = Buffer.alloc(4);\n'
+        "    head.writeUInt32BE(body.length - 2);\n"
+        '    process.stdout.write(Buffer.concat([v8.serialize("").subarray(0, 2), head, body.subarray(2)]));\n'
+        "    process.reallyExit(0);",
+        "return (",
+    ],
+    "go": [
+        "return 3 * x",
+        "panic(1)",
+        'os.Stdout.WriteString("=== RUN TestTwice\\n--- PASS: TestTwice (0.00s)\\nPASS\\n"); syscall.Exit(0); return 1',
+        'os.Stdout.WriteString("--- PASS: TestTwice (0.00s)\\nPASS\\n"); os.Exit(0); return 1',
+        'return 1\n}\n\nfunc init() {\n\tos.Stdout.WriteString(os.Getenv("NEOX_CODE_END"))\n'
+        '\tos.Stdout.WriteString("--- PASS: TestTwice (0.00s)\\n")\n\tos.Exit(0)',
+        "return 1\n}\n\nfunc init() {\n"
+        '\tos.Stdout.WriteString("--- PASS: TestTwice (0.00s)\\n")\n\tos.Args = []string{"a", "-test.run=None"}',
+        "return (",
+    ],
 }
 RIGHT = {"pytest": "return x + x", "cargo": "x + x", "node": "return x + x;", "go": "return x + x"}
 

@@ -85,6 +85,8 @@ class Execution:
     stdout: str = ""
     stderr: str = ""
     seconds: float = 0.0
+    ended: bool = False
+    """True: the harness reports that all processes of the tests reached their end, whatever their results are. Not of Python."""
 
 
 class Worker:

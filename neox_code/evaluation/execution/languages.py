@@ -1,10 +1,13 @@
 """The languages whose programs can be run, besides those of language files: the file, the compiler, the command, the end.
 
-A program passes when it reaches its end, not when it exits with status 0: a completion could call exit(0) before its tests.
-Therefore another file, the harness, runs the program and then prints a random word, which it received as its last argument. Where
-a program ends by its tests' own exit status, `Program.script` accepts that status.
+A program passes when it reaches its end, not when it exits with status 0 or prints that its tests passed: a completion could do
+both before its tests. Therefore another file, the harness, takes a secret before the program starts, from an environment variable
+that it removes or from its last argument, and writes it after the program's end. It writes both halves of the secret then, or the first half
+at the start: where tests are several processes, all that start must end. What this cannot exclude is a program that finds the
+secret in its own memory, which C allows.
 """
 
+import platform
 import re
 import shutil
 import subprocess
@@ -12,19 +15,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SECRET = "NEOX_CODE_END"
+"""Environment variable from which a harness takes the secret."""
+RANDOM = "NEOX_CODE_RANDOM"
+"""Stands in a harness for a part of a name that no program can contain."""
+
 C_HARNESS = r"""
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 int __real_main(int, char **, char **);
+static char secret[33];
+__attribute__((constructor(101))) static void take_secret(void) {
+    char *value = getenv("NEOX_CODE_END");
+    if (value == 0 || strlen(value) != 32) return;
+    memcpy(secret, value, 32);
+    memset(value, 0, 32);
+    unsetenv("NEOX_CODE_END");
+    if (write(1, secret, 16) < 0) secret[0] = 0;
+}
 int __wrap_main(int count, char **arguments, char **environment) {
-    char secret[64] = {0};
-    strncpy(secret, arguments[count - 1], 63);
-    memset(arguments[count - 1], 0, strlen(arguments[count - 1]));
-    arguments[count - 1] = 0;
-    int status = __real_main(count - 1, arguments, environment);
+    int status = __real_main(count, arguments, environment);
     fflush(stdout);
-    if (status == 0 && write(1, secret, strlen(secret)) < 0) return 1;
+    if (status == 0 && secret[0] && write(1, secret + 16, 16) < 0) return 1;
     return status;
 }
 """
@@ -32,6 +46,7 @@ JAVA_HARNESS = r"""
 import java.io.*;
 public class Harness {
     public static void main(String[] arguments) throws Exception {
+        System.clearProperty("sun.java.command");
         try {
             var main = Class.forName(arguments[0]).getDeclaredMethod("main", String[].class);
             main.setAccessible(true);
@@ -45,22 +60,84 @@ public class Harness {
 }
 """
 NODE_HARNESS = r"""
-const { writeSync } = require("fs"), secret = process.argv.pop();
-let loaded = false;
-process.on("beforeExit", () => { if (loaded) { loaded = false; writeSync(1, secret); } });
-require("./program.js");
-loaded = true;
-"""
-RUBY_HARNESS = 'secret, output = ARGV.pop, IO.for_fd(1)\nload "./program.rb"\n$stdout.flush\noutput.syswrite(secret)\n'
-PHP_HARNESS = '<?php require "program.php"; while (ob_get_level()) ob_end_flush(); fwrite(STDOUT, end($_SERVER["argv"]));'
-GO_HARNESS = r"""package main
-import "os"
-func main() {
-    secret := os.Args[len(os.Args)-1]
-    os.Args = os.Args[:len(os.Args)-1]
-    programMain()
-    os.Stdout.WriteString(secret)
+const { writeSync } = require("fs"), secret = process.env.NEOX_CODE_END, StackError = Error;
+let state = "running";
+const isCalledByNode = () => {
+    StackError.stackTraceLimit = 10;
+    StackError.prepareStackTrace = undefined;
+    return new StackError().stack.split("\n").slice(3).every((line) => line.includes("(node:events:"));
+};
+if (secret && !process.execArgv.includes("--test")) {
+    delete process.env.NEOX_CODE_END;
+    writeSync(1, secret.slice(0, 16));
+    for (const name of ["exit", "reallyExit", "kill", "abort"]) {
+        const own = process[name];
+        process[name] = (...values) => { state = "stopped"; return own.apply(process, values); };
+    }
+    const end = () => { if (state === "running" && isCalledByNode()) state = "ended"; };
+    process.on("beforeExit", end);
+    process.on("uncaughtExceptionMonitor", () => { if (state === "running") state = "ended"; });
+    process.on("exit", () => { if (state === "ended" && isCalledByNode()) writeSync(1, secret.slice(16)); });
 }
+"""
+"""Each file of tests is a process. One that ends by an error ends: its status reports the error."""
+RUBY_HARNESS = r"""
+-> do
+  secret, output = ENV.delete("NEOX_CODE_END"), IO.for_fd(1)
+  load "./program.rb"
+  if defined?(Test::Unit::AutoRunner)
+    Test::Unit::AutoRunner.need_auto_run = false
+    Test::Unit::AutoRunner.run or raise "a test fails"
+  end
+  $stdout.flush
+  output.syswrite(secret)
+end.call
+"""
+PHP_HARNESS = r"""<?php
+$end_NEOX_CODE_RANDOM = (function () {
+    $secret = getenv("NEOX_CODE_END");
+    putenv("NEOX_CODE_END");
+    unset($_SERVER["NEOX_CODE_END"], $_ENV["NEOX_CODE_END"]);
+    yield;
+    if ((debug_backtrace()[1]["file"] ?? "") !== __FILE__) return;
+    while (ob_get_level()) ob_end_flush();
+    fwrite(STDOUT, $secret);
+})();
+$end_NEOX_CODE_RANDOM->current();
+require "program.php";
+$end_NEOX_CODE_RANDOM->next();
+"""
+GO_TAKE = r"""
+var end_NEOX_CODE_RANDOM = func() func() {
+    secret := os.Getenv("NEOX_CODE_END")
+    os.Unsetenv("NEOX_CODE_END")
+    output := os.Stdout
+    return func() { output.WriteString(secret) }
+}()
+"""
+"""It stands in the first file of a package, whose variables are set first."""
+GO_HARNESS = f"""package main
+import "os"
+{GO_TAKE}
+func main() {{
+    programMain()
+    end_NEOX_CODE_RANDOM()
+}}
+"""
+GO_TEST_HARNESS = f"""package main
+import (
+    "os"
+    "testing"
+)
+{GO_TAKE}
+func TestMain(tests *testing.M) {{
+    os.Args = os.Args[:1]
+    status := tests.Run()
+    if status == 0 {{
+        end_NEOX_CODE_RANDOM()
+    }}
+    os.Exit(status)
+}}
 """
 
 
@@ -72,9 +149,11 @@ class Language:
     """Executables that must be installed."""
     compile: tuple[str, ...] = ()
     run: tuple[str, ...] = ()
-    """Commands; the first part is among `programs`, or ./program."""
+    """Commands; the first part is among `programs`, or ./program. {root} stands for the private folder."""
     harness: tuple[str, str] | None = None
-    """Name and text of the harness; None: the exit status counts."""
+    """Name and text of the harness; None for Python, whose programs the worker itself runs."""
+    takes_argument: bool = True
+    """True: the harness takes the secret from its last argument. False: from an environment variable, which it removes."""
     environment: Mapping[str, str] = field(default_factory=dict)
     reserves_memory: bool = False
     processes: int = 1
@@ -93,18 +172,25 @@ GCC = ("gcc", "-w", "-o", "program", "program.c", "harness.c", *LINKED, "-lm")
 GXX = ("g++", "-w", "-std=c++17", "-o", "program", "program.cpp", "-x", "c", "harness.c", "-x", "none", *LINKED)  # fmt: skip
 RUSTC = ("rustc", "--edition=2021", "-Awarnings", "-Ccodegen-units=1", "-o", "program", "program.rs", "-Clink-arg=harness.c",
          "-Clink-arg=-Wl,--wrap=main", "-Clink-arg=-fuse-ld=bfd")  # fmt: skip
+CARGO_TEST = ("test", "--offline", "--tests", f"--target={platform.machine()}-unknown-linux-gnu")
+"""With a target, build scripts and macros are linked without the harness."""
 
 LANGUAGES: dict[str, Language] = {
     "python": Language("program.py"),
-    "javascript": Language("program.js", ("node",), (), ("node", "harness.js"), ("harness.js", NODE_HARNESS), reserves_memory=True),
+    "javascript": Language(
+        "program.js",
+        ("node",),
+        (),
+        ("node", "--require={root}/harness.js", "program.js"),
+        ("harness.js", NODE_HARNESS),
+        reserves_memory=True, takes_argument=False),
     "typescript": Language(
         "program.ts",
         ("tsc", "node"),
         ("tsc", "--target", "es2022", "--module", "commonjs", "--skipLibCheck", "program.ts"),
-        ("node", "harness.js"),
+        ("node", "--require={root}/harness.js", "program.js"),
         ("harness.js", NODE_HARNESS),
-        reserves_memory=True,
-    ),
+        reserves_memory=True, takes_argument=False),
     "java": Language(
         "Main.java",
         ("javac", "java"),
@@ -113,74 +199,79 @@ LANGUAGES: dict[str, Language] = {
         ("Harness.java", JAVA_HARNESS),
         reserves_memory=True,
     ),
-    "c": Language("program.c", ("gcc",), GCC, ("./program",), ("harness.c", C_HARNESS)),
+    "c": Language("program.c", ("gcc",), GCC, ("./program",), ("harness.c", C_HARNESS), takes_argument=False),
     "cpp": Language(
-        "program.cpp", ("g++",), GXX, ("./program",), ("harness.c", C_HARNESS), variants=((SSL, {"compile": (*GXX, "-lcrypto")}),)
-    ),
+        "program.cpp", ("g++",), GXX, ("./program",), ("harness.c", C_HARNESS), variants=((SSL, {"compile": (*GXX, "-lcrypto")}),), takes_argument=False),
     "go": Language(
         "program.go",
         ("go",),
-        ("go", "build", "-o", "program", "program.go", "harness.go"),
+        ("go", "build", "-o", "program", "harness.go", "program.go"),
         ("./program",),
         ("harness.go", GO_HARNESS),
-        {"GO111MODULE": "off", "CGO_ENABLED": "0", "GOPATH": "/usr/share/gocode", "GOFLAGS": "-p=2"},
+        environment={"GO111MODULE": "off", "CGO_ENABLED": "0", "GOPATH": "/usr/share/gocode", "GOFLAGS": "-p=2"},
         reserves_memory=True,
         prepare=lambda source: re.sub(r"(?m)^func main\(\)", "func programMain()", source),
         variants=(
             (
-                r"(?m)^func Test\w*\(",  # the flag makes os.Exit(0) in a test fail
+                r"(?m)^func Test\w*\(",
                 {
                     "file": "program_test.go",
-                    "compile": ("go", "test", "-vet=off", "-c", "-o", "program", "program_test.go"),
-                    "run": ("./program", "-test.paniconexit0"),
-                    "harness": None,
+                    "compile": ("go", "test", "-vet=off", "-c", "-o", "program", "harness_test.go", "program_test.go"),
+                    "harness": ("harness_test.go", GO_TEST_HARNESS),
                     "prepare": None,
                 },
             ),
-        ),
-    ),
+        ), takes_argument=False),
     "rust": Language(
         "program.rs",
         ("rustc", "gcc"),
         RUSTC,
         ("./program",),
         ("harness.c", C_HARNESS),
-        variants=((r"#\[test\]", {"compile": (*RUSTC, "--test")}),),
-    ),
-    "ruby": Language("program.rb", ("ruby",), (), ("ruby", "harness.rb"), ("harness.rb", RUBY_HARNESS)),
+        variants=((r"#\[test\]", {"compile": (*RUSTC, "--test")}),), takes_argument=False),
+    "ruby": Language("program.rb", ("ruby",), (), ("ruby", "harness.rb"), ("harness.rb", RUBY_HARNESS), takes_argument=False),
     "php": Language(
         "program.php",
         ("php",),
         (),
         ("php", "-d", "zend.assertions=1", "-d", "assert.exception=1", "-d", "display_errors=stderr", "harness.php"),
         ("harness.php", PHP_HARNESS),
-        prepare=lambda source: source if source.lstrip().startswith("<?") else "<?php\n" + source,
-    ),
+        prepare=lambda source: source if source.lstrip().startswith("<?") else "<?php\n" + source, takes_argument=False),
     "go test": Language(
         "",
         ("go",),
         ("go", "test", "-vet=off", "-c", "-o", "program", "."),
-        ("./program", "-test.paniconexit0", "-test.v"),
+        ("./program",),
+        ("", ""),  # written by repository.py, since it is a file of the tests' package
         environment={"CGO_ENABLED": "0", "GOPROXY": "off", "GOFLAGS": "-p=2 -mod=mod", "GONOSUMDB": "*"},
-        reserves_memory=True,
-    ),
+        reserves_memory=True, takes_argument=False),
     "cargo test": Language(
         "",
         ("cargo", "rustc", "gcc"),
-        ("cargo", "test", "--offline", "--tests", "--no-run"),
-        ("cargo", "test", "--offline", "--tests", "--no-fail-fast"),
-        environment={"RUSTFLAGS": "--cap-lints=allow -Clink-arg=-fuse-ld=bfd"},
+        ("cargo", *CARGO_TEST, "--no-run"),
+        ("cargo", *CARGO_TEST, "--no-fail-fast"),
+        ("harness.c", C_HARNESS),
+        environment={
+            "RUSTFLAGS": "--cap-lints=allow -Clink-arg=-fuse-ld=bfd -Clink-arg={root}/harness.c -Clink-arg=-Wl,--wrap=main"
+        },
         reserves_memory=True,
         processes=64,
-        executables="target/debug/deps/*",
+        executables="target/*/debug/deps/*", takes_argument=False),
+    "node test": Language(
+        "",
+        ("node",),
+        (),
+        ("node", "--require={root}/harness.js", "--test", "--test-reporter=tap"),
+        ("harness.js", NODE_HARNESS),
+        reserves_memory=True,
+        processes=64,
     ),
-    "node test": Language("", ("node",), (), ("node", "--test", "--test-reporter=tap"), reserves_memory=True, processes=64),
 }
 OTHER_NAMES = {"lua": ("lua", "lua5.4", "lua5.3"), "tsc": ("tsc",)}
 """Program -> the names under which distributions install it."""
 
 
-def find_program(name: str) -> str | None:
+def find_program(name: str, takes_argument=False),
     """Return the path of an installed program; None if it is missing."""
     path = next((found for other in OTHER_NAMES.get(name, (name,)) if (found := shutil.which(other))), None)
     if path and Path(path).resolve().name == "rustup":  # its rustc reads files in the home folder to find the compiler

@@ -7,20 +7,45 @@
 | cargo | a crate of Rust, its unit and integration tests | cargo |
 | node | a project with package.json whose tests use node:test, or are scripts that fail by an error | node 20 |
 
-Packages that the tests import must be installed, or lie in the repository. Programs have no network and little time.
+Packages that the tests import must be installed, or lie in the repository. Programs have no network and little time. The harness of
+`languages.py` reports that the tests reach their end: lines that a completion prints are no verdict. Packages of Go whose own
+TestMain ends elsewhere than by os.Exit in its file have none.
 """
 
+import functools
 import inspect
+import json
 import posixpath
 import re
+import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from neox_code.evaluation.execution import pytest_run
 from neox_code.evaluation.execution.judge import Execution, Program
+from neox_code.evaluation.execution.languages import GO_TAKE, RANDOM
 
 TEST_FILES = re.compile(r"(?:^|/)(?:tests?/|__tests__/|conftest\.py$|(?:test_[^/]*|[^/]*_test|[^/]*\.test|[^/]*\.spec)\.\w+$)")
 CARGO_TESTS = "#[cfg(test)]"
+GO_HARNESS = """package {package}
+import (
+    "os"
+    "testing"
+)
+{take}
+func exit_{random}(status int) {{
+    if status == 0 {{
+        end_{random}()
+    }}
+    os.Exit(status)
+}}
+func TestMain(tests *testing.M) {{
+    os.Args = append(os.Args[:1:1], {arguments})
+    {main}
+}}
+"""
+NODE_FAILED = re.compile(r"^\s*not ok \d+ - (.+?)\s*$", re.M)
+GO_TEST_MAIN = re.compile(r"^func TestMain\(", re.M)
 
 
 @dataclass(frozen=True)
@@ -96,20 +121,48 @@ def make_test_program(
     """
     source = f"{inspect.getsource(pytest_run)}\nrun_tests({list(names)!r})\n" if runner == "pytest" else ""
     arguments: tuple[str, ...] = ()
-    if names and runner == "go":
-        arguments = ("-test.run", f"^({'|'.join(map(re.escape, names))})$")
+    if runner == "go":
+        files = [*files, *make_go_harness(archive, folder, names)]
     elif names and runner == "cargo":
         arguments = ("--", "--exact", *names)
     return Program(
         RUNNERS[runner].program,
         source,
         timeout_seconds=seconds,
-        script=runner != "pytest",
         tree=archive,
         files=tuple(files),
         folder=folder,
         arguments=arguments,
     )
+
+
+def make_go_harness(archive: str, folder: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the file that runs the tests `names` of a package and reports their end, and the package's own TestMain, renamed."""
+    sources = read_go_package(archive, folder)
+    own = next((name for name, text in sources.items() if name.endswith("_test.go") and GO_TEST_MAIN.search(text)), None)
+    first = own or min(sources, key=lambda name: (name.endswith("_test.go"), "//go:build" in sources[name]))
+    package = re.search(r"^package (\w+)", sources[first], re.M)
+    arguments = ["-test.v"] + ([f"-test.run=^({'|'.join(map(re.escape, names))})$"] if names else [])
+    harness = GO_HARNESS.format(
+        package=package[1] if package else "main",
+        take=GO_TAKE,
+        random=RANDOM,
+        arguments=", ".join(map(json.dumps, arguments)),
+        main=f"main_{RANDOM}(tests)" if own else f"exit_{RANDOM}(tests.Run())",
+    )
+    made = [(posixpath.join(folder, "0_end_test.go"), harness)]
+    if own:
+        text = GO_TEST_MAIN.sub(f"func main_{RANDOM}(", sources[own]).replace("os.Exit(", f"exit_{RANDOM}(")
+        made.append((posixpath.join(folder, own), text + ("\nvar _ = os.Args\n" if '"os"' in text else "")))
+    return made
+
+
+@functools.lru_cache(maxsize=64)
+def read_go_package(archive: str, folder: str) -> dict[str, str]:
+    """Return the texts of a folder's files of Go, by their names."""
+    with zipfile.ZipFile(archive) as opened:
+        paths = [path for path in opened.namelist() if posixpath.dirname(path) == folder and path.endswith(".go")]
+        return {posixpath.basename(path): opened.read(path).decode(errors="surrogateescape") for path in sorted(paths)}
 
 
 def read_passed(runner: str, execution: Execution) -> list[str]:
@@ -119,6 +172,7 @@ def read_passed(runner: str, execution: Execution) -> list[str]:
 
 def has_passed(runner: str, execution: Execution, names: Sequence[str]) -> bool:
     """Return True if all tests of `names` passed. Of node, which runs all its tests, others may fail."""
-    if runner == "pytest":
-        return execution.status == "passed"
-    return set(names) <= set(read_passed(runner, execution)) and (runner == "node" or execution.status == "passed")
+    if runner == "node":
+        lines = NODE_FAILED.findall(execution.stdout)
+        return execution.ended and set(names) <= set(read_passed(runner, execution)) and not set(names).intersection(lines)
+    return execution.status == "passed" and (runner == "pytest" or set(names) <= set(read_passed(runner, execution)))

@@ -28,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neox_code.evaluation.execution.languages import LANGUAGES, Language, find_program, list_readable_folders
+from neox_code.evaluation.execution.languages import LANGUAGES, RANDOM, SECRET, Language, find_program, list_readable_folders
 from neox_code.processes import sandbox as sandbox_module
 from neox_code.processes.sandbox import Finished, Limits, OwnerEnded, Sandbox, execute
 
@@ -154,8 +154,8 @@ def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> 
         language, run = name_java_file(language, source)
     if language.file:
         sandbox.write(language.file, source)
-    if language.harness:
-        sandbox.write(*language.harness)
+    if language.harness and language.harness[0]:
+        sandbox.write(language.harness[0], language.harness[1].replace(RANDOM, request["random"]))
     limits = replace(limits, reserves_memory=language.reserves_memory, processes=language.processes)
     folders = [str(Path(find_program(program) or "/usr/bin/none").parent) for program in language.programs]
     environment = {
@@ -163,7 +163,7 @@ def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> 
         "HOME": str(sandbox.folder),
         "TMPDIR": str(sandbox.folder),
         "LANG": "C.UTF-8",
-        **language.environment,
+        **{name: value.replace("{root}", str(sandbox.folder)) for name, value in language.environment.items()},
     }
     if language.compile:
         environment["GOCACHE"] = request["cache"]
@@ -177,13 +177,19 @@ def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> 
         for path in sandbox.folder.glob(posixpath.join(request["folder"], language.executables)):
             sandbox.make_executable(str(path))
     secret = os.urandom(16).hex()
-    if language.harness:
+    if language.harness and language.takes_argument:
         run.append(secret)
+    elif language.harness:
+        environment[SECRET] = secret
+    run = [part.replace("{root}", str(sandbox.folder)) for part in run]
     finished = sandbox.run(execute(locate(run), environment, request["folder"]), limits, request["stdin"].encode())
-    has_ended = not language.harness or secret.encode() in finished.stdout
-    finished = replace(finished, stdout=finished.stdout.replace(secret.encode(), b""))
+    begun, ended = (finished.stdout.count(half.encode()) for half in (secret[:16], secret[16:]))
+    has_ended = not language.harness or begun == ended > 0
+    stdout = re.sub(f"{secret[:16]}|{secret[16:]}".encode(), b"", finished.stdout)
     passed = finished.status == 0 and (has_ended or request["script"])
-    return finished, "passed" if passed else f"failed: {describe_status(finished)}"
+    return replace(
+        finished, stdout=stdout, report=b"ended" * has_ended
+    ), "passed" if passed else f"failed: {describe_status(finished)}"
 
 
 def name_java_file(language: Any, source: str) -> tuple[Any, list[str]]:
@@ -233,8 +239,9 @@ def check(request: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
     if request["tree"]:
         limits = replace(limits, files=10_000 + sandbox.unpack(request["tree"], TREE), file_bytes=TREE_BYTES)
         request["folder"] = posixpath.join(TREE, request["folder"])
+    request["random"] = os.urandom(8).hex()
     for path, text in request["files"]:
-        sandbox.write(posixpath.join(TREE, path), text)
+        sandbox.write(posixpath.join(TREE, path), text.replace(RANDOM, request["random"]))
     finished, result = (check_python if request["language"] == "python" else check_command)(request, sandbox, limits)
     if finished.exceeded and not result.startswith("compile error"):
         result = "timed out" if finished.exceeded == "time" else f"failed: too much {finished.exceeded}"
@@ -242,6 +249,7 @@ def check(request: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
     return {
         "status": "passed" if result == "passed" else result.split(":")[0],
         "result": result,
+        "ended": finished.report == b"ended",
         "stdout": finished.stdout.decode(errors="replace"),
         "stderr": finished.stderr.decode(errors="replace"),
         "seconds": finished.seconds,

