@@ -129,9 +129,11 @@ def check_python(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> t
 
     finished = sandbox.run(target, limits, request["stdin"].encode())
     secret, text = finished.report[:16], finished.report[16:]
-    if finished.status == 0 and (text == secret if not script else not text.startswith(b"F")) and len(secret) == 16:
+    has_ended = text == secret and len(secret) == 16
+    has_failed = not has_ended and text.startswith(b"F")  # a secret may begin with F
+    if finished.status == 0 and (has_ended or (script and not has_failed and len(secret) == 16)):
         return finished, "passed"
-    return finished, "failed: " + (text[1:].decode(errors="replace") if text.startswith(b"F") else describe_status(finished))
+    return finished, "failed: " + (text[1:].decode(errors="replace") if has_failed else describe_status(finished))
 
 
 def describe_status(finished: Finished) -> str:
