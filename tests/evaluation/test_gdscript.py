@@ -87,6 +87,16 @@ func f():\n\treturn "a".reverse()
 func f():\n\tText.new()
 func f():\n\tvar p = ParticlesMaterial.new()
 func f():\n\tcamera.zfar = 4
+func f(r):\n\tr.compile("\{a\}")
+func f(r):\n\tfor match in r.search_all("a"):\n\t\tprint(match)
+func f():\n\tget_viewport().get_camera().make_current()
+func get_version():\n\treturn Engine.get_version()
+func f():\n\tvar file = FileAccess.new()
+func post():\n\tvar http = HTTPRequest.new()\n\thttp.post("https://a.b")
+func f(c):\n\treturn typeof(c) == ColorRect
+func f():\n\tvar a = Array.new()
+func f():\n\tthrow("no")
+func f():\n\tprint_warning("low")
 """.strip()
 """Scripts that Godot 4.0 rejects, one a line; most are of Godot 3."""
 
@@ -125,6 +135,8 @@ func f():\n\tvar d = {"a": 1, b = 2}\n\tprint(d.a, d["b"], d.get("c", 3))\n\tfor
 func f():\n\tvar q = PhysicsRayQueryParameters3D.create(Vector3.ZERO, Vector3.UP)\n\tvar r = get_world_3d().direct_space_state.intersect_ray(q)\n\tif r: print(r.position)
 func f():\n\twhile true:\n\t\tif x > 3: break\n\t\tx += 1
 func f():\n\tvar n = get_node("A") as Node2D\n\tn.global_position = Vector2(1, 2) * 3 + Vector2.ONE / 2\n\tposition += n.position.normalized() * 2.0
+func f(r, s):\n\tr.compile("\\{(\\w+)\\}\"")\n\treturn typeof(s) == TYPE_STRING
+func resize(image: Image):\n\timage.resize(1, 2)\n\tself.resize(image)
 func f(a, b = 1, ...r):\n\tpass\nfunc g():\n\tf(1)\n\tf(1, 2, 3, 4)
 """.strip()  # noqa: E501
 

@@ -8,8 +8,8 @@
 | node | a project with package.json whose tests use node:test, or are scripts that fail by an error | node 20 |
 
 Packages that the tests import must be installed, or lie in the repository. Programs have no network and little time. The harness of
-`languages.py` reports that the tests reach their end: lines that a completion prints are no verdict. Packages of Go whose own
-TestMain ends elsewhere than by os.Exit in its file have none.
+`languages.py` reports that the tests reach their end: lines that a completion prints alone prove nothing. In Go, a package's own
+TestMain must end by os.Exit in its file.
 """
 
 import functools

@@ -54,7 +54,7 @@ class GodotApi:
     def __init__(self, version_4: dict[str, Any], names: dict[str, Any]) -> None:
         self.names = names
         self.classes: dict[str, Any] = version_4["classes"]
-        self.other_names = frozenset(version_4["other_names"])
+        self.other_names = frozenset(version_4["other_names"]) - names["functions"].keys() - names["properties"].keys()
         """Names of members of the classes whose members are not listed."""
         self.singletons: dict[str, str] = self.classes["@GlobalScope"]["properties"]
         self.classes["@GDScript"]["methods"]["assert"] = "void(Variant,String)1"  # its condition may have any type

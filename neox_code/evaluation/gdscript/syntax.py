@@ -34,6 +34,11 @@ NO_EXPRESSIONS = re.compile(
     "signal_statement|enum_definition|extends_statement|class_name_statement|annotation|name|type|parameters"
 )
 
+BAD_ESCAPE = re.compile(r"^(?!r)[^\\]*(?:\\[\\'\"\nabfnrtvuU0-7x][^\\]*)*\\([^\\'\"\nabfnrtvuU])")
+"""A string with a backslash before a character with which it forms no escape sequence."""
+KEYWORDS = ("match", "await", "yield", "self", "super", "preload", "assert", "void", "trait", "namespace")
+"""Keywords of version 4 that the grammar accepts as names."""
+
 COMPARISONS = {"==", "!=", "<", ">", "<=", ">=", "and", "or", "&&", "||", "in", "is", "not"}
 ARITHMETIC = {"+", "-", "*", "/", "%", "<", ">", "<=", ">=", "==", "!="}
 CLOSED_TYPES = {"int", "float", "String", "Vector2", "Vector3", "Color"}
@@ -139,6 +144,9 @@ class Checker:
             self.declared.add(self.text(node.named_children[0]))
         elif DECLARATIONS.search(kind):
             self.declared.add(self.text(node.child_by_field_name("name") or next(iter(node.named_children), None)))
+        name = self.text(node.child_by_field_name("left" if kind == "for_statement" else "name")) if parent else ""
+        if name in KEYWORDS:
+            self.report(node, f"{name} is a keyword, not a name")
 
     def collect_function(self, node: Node, parent: str) -> None:
         """Collect a function's signature; report one that differs from the engine's method that it overrides."""
@@ -300,6 +308,8 @@ class Checker:
         if kind == "lambda":
             self.run_function(node)
         elif kind == "string":
+            if BAD_ESCAPE.search(self.text(node)):
+                self.report(node, f"a backslash before {BAD_ESCAPE.search(self.text(node))[1]!r} is no escape of a string")
             for old in self.names["texts"]:
                 if self.text(node, 40)[1:].startswith(old):
                     self.report_old(node, "texts", old)
@@ -326,7 +336,7 @@ class Checker:
         if name in self.declared or name in self.functions:
             return UNKNOWN
         if name in self.api.singletons:
-            return Value(self.api.singletons[name])
+            return Value(self.api.singletons[name], True)
         if name in self.api.classes:
             return Value(name, is_class=True)
         if name in self.api.global_constants:
@@ -377,7 +387,7 @@ class Checker:
                 self.report(node, "the constructor of the base class takes no arguments")
             return UNKNOWN
         if any(name in scope for scope in self.scopes) or any(
-            self.report_old(node, each, name) for each in ("functions", "classes")
+            self.report_old(node, each, name) for each in ("functions", "classes", "other_languages")
         ):
             return UNKNOWN
         for scope_name in (*GLOBAL_SCOPES, self.base):
@@ -441,7 +451,9 @@ class Checker:
         if owner_type is None or owner_type not in self.api.classes:
             return self.access_unknown(node, receiver, name, arguments)
         if owner.is_class and name == "new" and arguments is not None:
-            if arguments and self.api.is_object(owner_type):
+            if not self.api.is_object(owner_type) or owner_type in self.names["abstract"]:
+                self.report(node, f"{owner_type} has no constructor new")
+            elif arguments:
                 self.report(node, f"{owner_type}.new takes no arguments")
             return Value(owner_type, True)
         if not self.api.has_members(owner_type):
@@ -449,12 +461,17 @@ class Checker:
         member = self.api.find_member(owner_type, name)
         if member is not None:
             return self.use_member(node, owner, name, member, arguments)
-        is_own = name in self.functions or (name in self.declared and not owner.is_exact and self.api.is_object(owner_type))
+        is_own = self.is_own_function(name, receiver) or (name in self.declared and self.api.is_object(owner_type))
+        is_own = is_own and not owner.is_exact
         is_key = owner_type == "Dictionary" and arguments is None
         is_of_subclass = not owner.is_exact and not owner.is_class and self.api.find_in_subclass(owner_type, name)
         if not (is_own or is_key or is_of_subclass):
             self.report(node, f"{owner_type} has no member {name}")
         return UNKNOWN
+
+    def is_own_function(self, name: str, receiver: str) -> bool:
+        """Return True for a function of the script, except for the one that is being followed: an object has it seldom as well."""
+        return name in self.functions and (receiver in ("self", "super") or name != self.function_name)
 
     def use_member(self, node: Node, owner: Value, name: str, member: Member, arguments: Sequence[Value] | None) -> Value:
         """Return the value of a member that the engine has; report a wrong call, or one that needs an object."""
@@ -472,7 +489,7 @@ class Checker:
 
     def access_unknown(self, node: Node, receiver: str, name: str, arguments: Sequence[Value] | None) -> Value:
         """Check a member of a value whose type is unknown against all classes of the engine."""
-        if name in self.functions or name in self.declared or name in self.api.other_names:
+        if self.is_own_function(name, receiver) or name in self.declared or name in self.api.other_names:
             return UNKNOWN
         signatures = self.api.list_signatures(name)
         if arguments is None:

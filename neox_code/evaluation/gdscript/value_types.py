@@ -57,6 +57,8 @@ def can_combine(api: GodotApi, operator: str, left: Value, right: Value) -> bool
     """Return True unless both types are known and an arithmetic operator or comparison is not defined for them."""
     pair = {left.type, right.type}
     known = {kind for kind in pair if kind is not None and kind != "Variant"}
+    if operator in ("==", "!=") and left.is_class != right.is_class and pair & (NUMBERS | TEXTS) and known == pair:
+        return False
     if known != pair or left.is_class or right.is_class or (operator == "%" and left.type in TEXTS):
         return True
     if operator in ("==", "!="):

@@ -207,7 +207,7 @@ RIGHT_AFTER_OTHERS = {"go": (6,), "rust": (4,)}
 
 
 def test_every_installed_language_passes_the_right_program_alone():
-    """The exit status, lines that a passing test prints, arguments and the environment are no verdict in any language."""
+    """In no language does a program pass by its exit status, by printed lines, or by what it finds in arguments and environment."""
     programs = [Program(language, source, timeout_seconds=20.0) for language, sources in EXAMPLES.items() for source in sources]
     found = iter(run_programs(programs))
     for language, sources in EXAMPLES.items():
