@@ -20,7 +20,7 @@ def get_language(name: str) -> Language | None:
     if found is None or not found.run:
         return None
     harness = next(iter(found.harness.items()), None)
-    return Language(**{key: getattr(found, key) for key in FROM_FILE}, harness=harness)
+    return Language(**{key: getattr(found, key) for key in FROM_FILE}, harness=harness, takes_argument=True)
 
 
 def list_language_names() -> list[str]:
@@ -31,7 +31,7 @@ def list_language_names() -> list[str]:
 def list_file_fields(name: str) -> dict[str, object]:
     """Return the fields of a language that a file describes, which a worker must receive; {} for one of the table."""
     language = None if name in LANGUAGES else get_language(name)
-    return {key: getattr(language, key) for key in (*FROM_FILE, "harness")} if language else {}
+    return {key: getattr(language, key) for key in (*FROM_FILE, "harness", "takes_argument")} if language else {}
 
 
 def find_missing_program(name: str) -> str | None:

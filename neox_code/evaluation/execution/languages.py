@@ -2,9 +2,9 @@
 
 A program passes when it reaches its end, not when it exits with status 0 or prints that its tests passed: a completion could do
 both before its tests. Therefore another file, the harness, takes a secret before the program starts, from an environment variable
-that it removes or from its last argument, and writes it after the program's end. It writes both halves of the secret then, or the first half
-at the start: where tests are several processes, all that start must end. What this cannot exclude is a program that finds the
-secret in its own memory, which C allows.
+that it removes or from its last argument, and writes it after the program's end. It writes both halves of the secret then, or the
+first half at the start: where tests are several processes, all that start must end. What this cannot exclude is a program that
+finds the secret in its own memory, which C allows, or in its arguments, which Godot and R do not hide.
 """
 
 import platform
@@ -152,7 +152,7 @@ class Language:
     """Commands; the first part is among `programs`, or ./program. {root} stands for the private folder."""
     harness: tuple[str, str] | None = None
     """Name and text of the harness; None for Python, whose programs the worker itself runs."""
-    takes_argument: bool = True
+    takes_argument: bool = False
     """True: the harness takes the secret from its last argument. False: from an environment variable, which it removes."""
     environment: Mapping[str, str] = field(default_factory=dict)
     reserves_memory: bool = False
@@ -183,25 +183,29 @@ LANGUAGES: dict[str, Language] = {
         (),
         ("node", "--require={root}/harness.js", "program.js"),
         ("harness.js", NODE_HARNESS),
-        reserves_memory=True, takes_argument=False),
+        reserves_memory=True,
+    ),
     "typescript": Language(
         "program.ts",
         ("tsc", "node"),
         ("tsc", "--target", "es2022", "--module", "commonjs", "--skipLibCheck", "program.ts"),
         ("node", "--require={root}/harness.js", "program.js"),
         ("harness.js", NODE_HARNESS),
-        reserves_memory=True, takes_argument=False),
+        reserves_memory=True,
+    ),
     "java": Language(
         "Main.java",
         ("javac", "java"),
         ("javac", "-nowarn", "-d", ".", "Harness.java", "Main.java"),
         ("java", *JVM, "-ea", "-cp", ".", "Harness", "Main"),
         ("Harness.java", JAVA_HARNESS),
+        takes_argument=True,
         reserves_memory=True,
     ),
-    "c": Language("program.c", ("gcc",), GCC, ("./program",), ("harness.c", C_HARNESS), takes_argument=False),
+    "c": Language("program.c", ("gcc",), GCC, ("./program",), ("harness.c", C_HARNESS)),
     "cpp": Language(
-        "program.cpp", ("g++",), GXX, ("./program",), ("harness.c", C_HARNESS), variants=((SSL, {"compile": (*GXX, "-lcrypto")}),), takes_argument=False),
+        "program.cpp", ("g++",), GXX, ("./program",), ("harness.c", C_HARNESS), variants=((SSL, {"compile": (*GXX, "-lcrypto")}),)
+    ),
     "go": Language(
         "program.go",
         ("go",),
@@ -221,22 +225,25 @@ LANGUAGES: dict[str, Language] = {
                     "prepare": None,
                 },
             ),
-        ), takes_argument=False),
+        ),
+    ),
     "rust": Language(
         "program.rs",
         ("rustc", "gcc"),
         RUSTC,
         ("./program",),
         ("harness.c", C_HARNESS),
-        variants=((r"#\[test\]", {"compile": (*RUSTC, "--test")}),), takes_argument=False),
-    "ruby": Language("program.rb", ("ruby",), (), ("ruby", "harness.rb"), ("harness.rb", RUBY_HARNESS), takes_argument=False),
+        variants=((r"#\[test\]", {"compile": (*RUSTC, "--test")}),),
+    ),
+    "ruby": Language("program.rb", ("ruby",), (), ("ruby", "harness.rb"), ("harness.rb", RUBY_HARNESS)),
     "php": Language(
         "program.php",
         ("php",),
         (),
         ("php", "-d", "zend.assertions=1", "-d", "assert.exception=1", "-d", "display_errors=stderr", "harness.php"),
         ("harness.php", PHP_HARNESS),
-        prepare=lambda source: source if source.lstrip().startswith("<?") else "<?php\n" + source, takes_argument=False),
+        prepare=lambda source: source if source.lstrip().startswith("<?") else "<?php\n" + source,
+    ),
     "go test": Language(
         "",
         ("go",),
@@ -244,7 +251,8 @@ LANGUAGES: dict[str, Language] = {
         ("./program",),
         ("", ""),  # written by repository.py, since it is a file of the tests' package
         environment={"CGO_ENABLED": "0", "GOPROXY": "off", "GOFLAGS": "-p=2 -mod=mod", "GONOSUMDB": "*"},
-        reserves_memory=True, takes_argument=False),
+        reserves_memory=True,
+    ),
     "cargo test": Language(
         "",
         ("cargo", "rustc", "gcc"),
@@ -256,7 +264,8 @@ LANGUAGES: dict[str, Language] = {
         },
         reserves_memory=True,
         processes=64,
-        executables="target/*/debug/deps/*", takes_argument=False),
+        executables="target/*/debug/deps/*",
+    ),
     "node test": Language(
         "",
         ("node",),
@@ -271,7 +280,7 @@ OTHER_NAMES = {"lua": ("lua", "lua5.4", "lua5.3"), "tsc": ("tsc",)}
 """Program -> the names under which distributions install it."""
 
 
-def find_program(name: str, takes_argument=False),
+def find_program(name: str) -> str | None:
     """Return the path of an installed program; None if it is missing."""
     path = next((found for other in OTHER_NAMES.get(name, (name,)) if (found := shutil.which(other))), None)
     if path and Path(path).resolve().name == "rustup":  # its rustc reads files in the home folder to find the compiler

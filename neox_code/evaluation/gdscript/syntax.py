@@ -308,8 +308,8 @@ class Checker:
         if kind == "lambda":
             self.run_function(node)
         elif kind == "string":
-            if BAD_ESCAPE.search(self.text(node)):
-                self.report(node, f"a backslash before {BAD_ESCAPE.search(self.text(node))[1]!r} is no escape of a string")
+            if wrong := BAD_ESCAPE.search(self.text(node)):
+                self.report(node, f"a backslash before {wrong[1]!r} is no escape of a string")
             for old in self.names["texts"]:
                 if self.text(node, 40)[1:].startswith(old):
                     self.report_old(node, "texts", old)

@@ -199,7 +199,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "extends Reference\nfunc main():\n\tprint(1)\n",
         "extends Reference\nfunc main(:\n",
         "extends Reference\nfunc main():\n\tOS.kill(0)\n",
-        "extends Reference\nfunc main():\n\tprint(OS.get_cmdline_args())\n\tOS.kill(OS.get_process_id())\n",
     ),
 }
 RIGHT_AFTER_OTHERS = {"go": (6,), "rust": (4,)}
