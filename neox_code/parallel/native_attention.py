@@ -103,7 +103,7 @@ class NativeAttention(torch.autograd.Function):
         log_sums_BNS = fused_BSF.new_empty(batch, form.heads, length, dtype=torch.float32)
         others = [None if tensor is None else tensor.contiguous() for tensor in (query_scale, key_scale, cos, sin, starts_BS)]
         slopes_N = None if slopes is None else torch.tensor(slopes, dtype=torch.float32)
-        tensors = (fused_BSF, *others, slopes_N, context_BSM, log_sums_BNS)
+        tensors: tuple[Any, ...] = (fused_BSF, *others, slopes_N, context_BSM, log_sums_BNS)
         call("attend", form, *tensors)
         ctx.save_for_backward(*tensors)
         ctx.form = form
