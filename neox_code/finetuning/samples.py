@@ -80,8 +80,8 @@ class RowSamples(Dataset):
         ids, targets, learns_end = rows.tokens[own], rows.targets[own], bool(own.stop == rows.ends[row] and rows.ends_learned[row])
         if self.middles is None:
             return ids, targets, learns_end
-        ids, targets, is_divided = self.middles.maybe_rearrange(ids, targets, [*self.seed, piece])
-        return ids, targets, is_divided or learns_end
+        new_ids, new_targets, is_divided = self.middles.maybe_rearrange(ids, targets, [*self.seed, piece])
+        return new_ids, new_targets, is_divided or learns_end
 
     def __getitem__(self, index: int) -> Sample:
         pieces = [self.read_piece(piece) for piece in self.list_pieces(index)]
