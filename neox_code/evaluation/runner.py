@@ -31,7 +31,7 @@ from neox_code.config.command_line import replace_non_json_values
 from neox_code.config.evaluation import EvaluationConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, DataError
-from neox_code.evaluation.clean_part import find_default_corpus, score_clean_part
+from neox_code.evaluation.clean_part import MeasureProblems, find_default_corpus, measure_nothing, score_clean_part
 from neox_code.evaluation.registry import find_task
 from neox_code.evaluation.sample_files import TaskSampleOutput, read_samples
 from neox_code.evaluation.scores import TaskScore
@@ -184,14 +184,16 @@ class TaskRun:
         generator = Generator(self.load(), config.generation, self.inputs.seed)
         log.info("%s | %d problems | samples in %s", name, len(items), path)
         write_samples(TaskSampleOutput(path, generator, items, protocol.strip_end))
-        measure = self.task.measure
-        measured = measure(self.load(), self.problems, config.generation.infilling_order) if measure else []
-        return self.check(name, path, describe_protocol(protocol, config, settings), measured)
+
+        def measure(problems: Problems) -> list[TaskScore]:
+            return self.task.measure(self.load(), problems, config.generation.infilling_order) if self.task.measure else []
+
+        return self.check(name, path, describe_protocol(protocol, config, settings), measure)
 
     def check(
-        self, name: str, path: Path, protocol: Mapping[str, Any] | None, measured: Sequence[TaskScore] = ()
+        self, name: str, path: Path, protocol: Mapping[str, Any] | None, measure: MeasureProblems = measure_nothing
     ) -> dict[str, Any]:
-        """Check the samples of a file, write their outcomes and the scores with those `measured`, and return the result."""
+        """Check the samples of a file, write their outcomes and the scores after those of `measure`, and return the result."""
         samples, rows, beyond_limit = self.select_samples(path)
         settings = CheckSettings(weak_sandbox=self.section.allow_weak_sandbox, timeout_seconds=self.section.eval_timeout_seconds)
         results_file = self.output / f"{name}_results.jsonl"
@@ -206,7 +208,7 @@ class TaskRun:
         if unanswered:
             log.warning("%s | problems without samples: %d; the scores are those of the other %d", name, unanswered, len(counts))
         found = {
-            "scores": [*measured, *self.task.summarize(self.problems, samples, outcomes)],
+            "scores": [*measure(self.problems), *self.task.summarize(self.problems, samples, outcomes)],
             "protocol": protocol or {"samples_per_prompt": sorted(set(counts.values())), "source": str(path)},
             "problems": len(counts),
             "problems_without_samples": unanswered,
@@ -220,7 +222,8 @@ class TaskRun:
         }
         corpus = self.section.eval_corpus or find_default_corpus(self.inputs.config)
         if corpus:
-            found |= score_clean_part(corpus, self.task, self.problems, samples, outcomes, self.output / f"{name}_overlap.jsonl")
+            overlaps = self.output / f"{name}_overlap.jsonl"
+            found |= score_clean_part(corpus, self.task, self.problems, samples, outcomes, overlaps, measure)
         return save_result(self.output, name, make_result(self.task.name, self.inputs.config, self.inputs, found))
 
     def select_samples(self, path: Path) -> tuple[list[TaskSample], list[dict[str, Any]], int]:

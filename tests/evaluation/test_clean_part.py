@@ -6,6 +6,7 @@ from real_code import real_file
 from seen_files import make_kept_row, write_seen_files
 
 from neox_code.evaluation.clean_part import score_clean_part
+from neox_code.evaluation.scores import mean_score
 from neox_code.evaluation.task import Outcome, Task, TaskProblem, TaskSample
 from neox_code.files import read_json_lines
 
@@ -21,9 +22,15 @@ def test_a_memorized_problem_counts_in_the_score_but_not_in_that_of_the_clean_pa
     samples = [TaskSample("seen", 0, "x"), TaskSample("unseen", 0, "y")]
     outcomes = [Outcome(True, "passed"), Outcome(False, "failed: AssertionError")]
     task = Task("made", lambda inputs: [], lambda problems, samples, settings: iter(()))
-    found = score_clean_part(str(tmp_path / "corpus"), task, problems, samples, outcomes, tmp_path / "overlap.jsonl")
+    paths = str(tmp_path / "corpus"), tmp_path / "overlap.jsonl"
+    found = score_clean_part(
+        paths[0], task, problems, samples, outcomes, paths[1], lambda chosen: [mean_score("/".join(chosen), [7.0])]
+    )
     assert task.summarize(problems, samples, outcomes)[0].value == 0.5
-    assert [(score["name"], score["value"], score["count"]) for score in found["clean_scores"]] == [("pass@1", 0.0, 1)]
+    assert [(score["name"], score["value"], score["count"]) for score in found["clean_scores"]] == [
+        ("unseen", 7.0, 1),  # measured on the clean problems alone, and before the samples' scores
+        ("pass@1", 0.0, 1),
+    ]
     first, second = read_json_lines(tmp_path / "overlap.jsonl")
     assert (first["task_id"], first["contaminated"], first["overlap"]["license"]) == ("seen", True, "BSD-2-Clause")
     assert (second["contaminated"], second["shared_runs"], second["overlap"]) == (False, 0, None)

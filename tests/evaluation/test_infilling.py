@@ -46,7 +46,9 @@ def test_scores_are_those_computed_by_hand():
     assert sorted(each.fields["middle"] for each in calls) == ["f(2)", "g(a)"]
     samples = [TaskSample(each.id, 0, f" {each.fields['middle']}\n" if each in calls else "\n\t") for each in problems.values()]
     outcomes = list(check_infilling(problems, samples, CheckSettings()))
-    scores = {score.name: score for score in summarize_infilling(problems, samples, outcomes)}
+    summary = summarize_infilling(problems, samples, outcomes)
+    assert [score.name.partition(" (")[0].partition(",")[0] for score in summary] == ["edit similarity"] * 2 + ["exact match"] * 2
+    scores = {score.name: score for score in summary}
     assert (scores["exact match, call"].value, scores["exact match, call"].chance) == (1.0, 0.5)
     assert scores["exact match, whitespace"].value == 0.0  # whitespace is compared as it is
     assert scores["exact match, whitespace"].chance >= 0.25
@@ -56,7 +58,7 @@ def test_bits_of_middles_are_those_of_a_plain_pass(model, job_config, tmp_path: 
     (tmp_path / "a.py").write_text(SOURCE)
     problems = load_infilling(TaskInputs(config=job_config.replace(heldout_path=str(tmp_path)), limit=7, seed=3))
     chosen = {each.id: each for each in problems if each.fields["source"]["kind"] == "argument"}
-    score, total = measure_middles(model, chosen, "psm")
+    total, score = measure_middles(model, chosen, "psm")
     nats = size = 0.0
     for problem in chosen.values():
         middle = model.tokenizer.encode(problem.fields["middle"])

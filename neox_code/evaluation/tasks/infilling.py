@@ -3,10 +3,10 @@
     ./deepy.py evaluate CONFIG... --tasks infilling [--limit N]           holes in the files of `heldout_path`
     ./deepy.py evaluate CONFIG... --tasks infilling --problem-file FILE   problems of tools/make_benchmark.py
 
-Each kind (call, argument, condition, block, string, comment, whitespace) has three scores: exact match, edit similarity and
-the bits per byte of the middle, in which small models differ. `chance` beside them is what can be had without the
-model: the single answer that fits most problems of the kind, chosen afterwards, and the frequencies of tokens around the middles. A
-model without infilling tokens reads only the prefix.
+Each kind (call, argument, condition, block, string, comment, whitespace) has three scores: the bits per byte of the middle, in
+which small models differ, edit similarity, and exact match, which is 0 for most of them. `chance` beside them is what can be had
+without the model: the single answer that fits most problems of the kind, chosen afterwards, and the frequencies of tokens around
+the middles. A model without infilling tokens reads only the prefix.
 """
 
 import math
@@ -79,17 +79,18 @@ def group_by_kind(problems: Sequence[TaskProblem]) -> dict[str, list[TaskProblem
 
 
 def summarize_infilling(problems: Problems, samples: Sequence[TaskSample], outcomes: Sequence[Outcome]) -> list[TaskScore]:
-    """Return exact match and edit similarity by kind, each as the mean over problems of the mean over samples."""
+    """Return edit similarity and exact match by kind, each as the mean over problems of the mean over samples."""
     values: dict[str, list[Mapping[str, float]]] = defaultdict(list)
     for sample, outcome in zip(samples, outcomes, strict=True):
         values[sample.problem_id].append(outcome.values)
     backend, ratio = load_ratio()
     scores = []
-    for kind, group in group_by_kind([problems[name] for name in values]).items():
-        chance = find_best_constant(group, ratio)
-        for name, title in (("exact match", "exact match"), ("edit similarity", f"edit similarity ({backend})")):
+    groups = group_by_kind([problems[name] for name in values])
+    chances = {kind: find_best_constant(group, ratio) for kind, group in groups.items()}
+    for name, title in (("edit similarity", f"edit similarity ({backend})"), ("exact match", "exact match")):
+        for kind, group in groups.items():
             means = [sum(each[name] for each in values[problem.id]) / len(values[problem.id]) for problem in group]
-            scores.append(replace(mean_score(f"{title}, {kind}", means), chance=chance[name]))
+            scores.append(replace(mean_score(f"{title}, {kind}", means), chance=chances[kind][name]))
     return scores
 
 
@@ -102,7 +103,7 @@ def find_best_constant(group: Sequence[TaskProblem], ratio: Callable[[str, str],
 
 
 def measure_middles(loaded: LoadedModel, problems: Problems, order: Any) -> list[TaskScore]:
-    """Return the bits per byte of the middles by kind and of all, each after the prompt that the model completes.
+    """Return the bits per byte of all middles, then by kind, each after the prompt that the model completes.
 
     `order` is that of prefix and suffix, `psm` or `spm`.
     """
@@ -131,7 +132,7 @@ def measure_middles(loaded: LoadedModel, problems: Problems, order: Any) -> list
         chance = sum(-math.log2((counts[token] + 1) / total) for middle in middles for token in middle)
         scores.append(replace(ratio_score(f"bits per byte, {kind}", bits, sizes), chance=chance / sum(sizes)))
         all_bits, all_sizes, all_chance = all_bits + bits, all_sizes + sizes, all_chance + chance
-    return [*scores, replace(ratio_score("bits per byte, all", all_bits, all_sizes), chance=all_chance / sum(all_sizes))]
+    return [replace(ratio_score("bits per byte, all", all_bits, all_sizes), chance=all_chance / sum(all_sizes)), *scores]
 
 
 def count_tokens(loaded: LoadedModel, problems: Problems) -> tuple[Counter[int], int]:
