@@ -22,7 +22,8 @@ from neox_code.checkpoint.layout import (
     list_model_files,
     model_file,
 )
-from neox_code.checkpoint.optimizer_state import SavedSizes, load_optimizer_state, read_optimizer_state
+from neox_code.checkpoint.optimizer_files import SavedSizes, read_optimizer_state
+from neox_code.checkpoint.optimizer_state import load_optimizer_state
 from neox_code.checkpoint.record import is_count
 from neox_code.checkpoint.resume import Start
 from neox_code.checkpoint.serialization import load_file

@@ -94,7 +94,7 @@ def count_samples(steps: int, train_batch_size: int, rampup: tuple[int, int, int
     """Return the number of samples that the first steps of a run read.
 
     >>> count_samples(6, 32, (16, 8, 100)), count_samples(6, 32, None)
-    (168, 192)
+    (112, 192)
     """
     samples = 0
     while steps and rampup is not None and samples < rampup[2]:

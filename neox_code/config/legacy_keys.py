@@ -86,7 +86,7 @@ def find_similar_keys(key: str) -> list[str]:
     """Return known keys that are similar to an unknown key; keys with an effect are first.
 
     >>> find_similar_keys("hiden_size"), find_similar_keys("dropout"), find_similar_keys("zebra")
-    (['hidden_size'], ['attention_dropout', 'hidden_dropout'], [])
+    (['hidden_size', 'size'], ['attention_dropout', 'hidden_dropout'], [])
     >>> find_similar_keys("num_hidden_layers"), find_similar_keys("wand_host")
     (['num_layers'], ['wandb_host'])
     """

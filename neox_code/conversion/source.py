@@ -15,7 +15,7 @@ import torch
 from neox_code.checkpoint.consistency import compute_expected_shapes, has_finite_values
 from neox_code.checkpoint.layout import find_checkpoint, parse_iteration
 from neox_code.checkpoint.model_folder import merge_config
-from neox_code.checkpoint.optimizer_state import read_averages
+from neox_code.checkpoint.optimizer_files import read_averages
 from neox_code.checkpoint.record import RunRecord, read_record, read_stored_config
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
 from neox_code.checkpoint.weights import EMBEDDING, LazyWeights, read_weights

@@ -13,7 +13,7 @@ from neox_code.checkpoint.consistency import has_finite_values
 from neox_code.checkpoint.layer_writer import copy_shared_storage
 from neox_code.checkpoint.layout import UNIVERSAL_FOLDER, make_step_name, model_file, parse_iteration
 from neox_code.checkpoint.load import load_client_state
-from neox_code.checkpoint.optimizer_state import read_optimizer_state
+from neox_code.checkpoint.optimizer_files import read_optimizer_state
 from neox_code.checkpoint.record import write_record
 from neox_code.checkpoint.serialization import save_file
 from neox_code.checkpoint.universal import GLOBAL_STATE, STEP, get_name_in_engine

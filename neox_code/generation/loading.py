@@ -14,7 +14,7 @@ from neox_code.adapters.attach import get_linear
 from neox_code.adapters.files import Adapter, merge_weights, read_adapter
 from neox_code.adapters.low_rank import Selection
 from neox_code.checkpoint.layout import ADAPTER_FOLDER, find_checkpoint
-from neox_code.checkpoint.optimizer_state import read_averages
+from neox_code.checkpoint.optimizer_files import read_averages
 from neox_code.checkpoint.record import read_record, read_stored_config
 from neox_code.checkpoint.resume import check_model, check_vocabulary
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows

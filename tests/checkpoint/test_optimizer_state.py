@@ -11,7 +11,7 @@ from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_st
 from distributed_runs import losses_of, run_ranks
 
 from neox_code.checkpoint.merge_ranks import get_name_in_whole_model
-from neox_code.checkpoint.optimizer_state import read_optimizer_state
+from neox_code.checkpoint.optimizer_files import read_optimizer_state
 from neox_code.commands.convert import main
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.loaders import Loaders

@@ -7,7 +7,7 @@ import torch
 from distributed_runs import losses_of
 
 from neox_code.checkpoint.layout import find_checkpoint
-from neox_code.checkpoint.optimizer_state import read_averages, read_optimizer_state
+from neox_code.checkpoint.optimizer_files import read_averages, read_optimizer_state
 from neox_code.checkpoint.universal import AVERAGE
 from neox_code.checkpoint.weights import read_weights
 from neox_code.config.neox import NeoXConfig
