@@ -44,7 +44,8 @@ def test_the_blocks_of_every_configuration_compile_whole(path):
         block.compile_backend = backend
         output = block(hidden)  # with value_residual, a pair with the values of the first block
         loss = (output[0] if isinstance(output, tuple) else output).square().mean()
-        results.append([loss, *torch.autograd.grad(loss, [hidden, *block.parameters()])])
+        weights = [hidden, *block.parameters()]  # the first block has no use for its share of other residuals
+        results.append([loss, *torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)])
     for compiled, plain in zip(*results, strict=True):
         torch.testing.assert_close(compiled, plain, atol=1e-6, rtol=1e-4)
 
