@@ -14,10 +14,12 @@ from example_model import write_job
 from neox_code.commands.evaluate import main
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import run_command
+from neox_code.evaluation.execution.language_files import find_missing_program
 from neox_code.evaluation.registry import find_task
 from neox_code.evaluation.runner import find_missing_package, make_settings
 from neox_code.evaluation.task import CheckSettings, Protocol, Task, TaskInputs, TaskSample
 from neox_code.evaluation.tasks.evalplus_check import check_inputs
+from neox_code.evaluation.tasks.multipl_e import LANGUAGES
 
 DATA = os.environ.get("NEOX_CODE_TEST_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="NEOX_CODE_TEST_DATA is not set")
@@ -149,6 +151,76 @@ def test_problems_in_the_formats_of_apps_and_multipl_e(tmp_path):
     inputs = TaskInputs(problem_file=multiple)
     assert check("multiple-py", inputs, lambda _: "    return x + 1\n") == [(True, "passed")]
     assert check("multiple", inputs, lambda _: "    return x\n")[0][0] is False
+
+
+TEST_LIBRARIES = {"rb": "cannot load such file -- test/unit", "lua": "module 'luaunit' not found"}
+"""Language -> message of a machine without the library of its tests."""
+# Rows as MultiPL-E writes them: language, prompt, the rest of a right solution, (a text, what makes it wrong), tests.
+MULTIPL_E = [
+    (
+        "php",
+        "<?php\n// Insert a number between every two consecutive elements.\nfunction intersperse($numbers, $delimeter) {\n",
+        "    $result = array();\n    foreach ($numbers as $i => $n) {\n        if ($i > 0) $result[] = $delimeter;\n"
+        "        $result[] = $n;\n    }\n    return $result;\n}\n",
+        ("> 0", ">= 0"),
+        "function candidate(...$args) {\n    return intersperse(...$args);\n}\n\nfunction test(): void {\n"
+        '    if (candidate(array(), 7) !== array()) { throw new Exception("Test failed!"); }\n'
+        '    if (candidate(array(5, 6), 8) !== array(5, 8, 6)) { throw new Exception("Test failed!"); }\n}\n\ntest();',
+    ),
+    (
+        "rb",
+        "# Insert a number between every two consecutive elements.\ndef intersperse(numbers, delimeter)\n",
+        "  numbers.flat_map { |n| [n, delimeter] }[0...-1] || []\nend\n",
+        ("0...", "0.."),
+        "require 'test/unit'\nclass TestHumanEval < Test::Unit::TestCase\n  def test_intersperse\n"
+        "    candidate = method(:intersperse)\n    assert_equal([], candidate.call([], 7))\n"
+        "    assert_equal([5, 8, 6], candidate.call([5, 6], 8))\n  end\nend\n",
+    ),
+    (
+        "lua",
+        "-- Flip lowercase and uppercase.\nlocal function flip_case(string)\n",
+        "  return (string:gsub('%a', function(c) return c:upper() == c and c:lower() or c:upper() end))\nend\n",
+        ("%a", "%l"),
+        "lu = require('luaunit')\n\nfunction test_humaneval()\nlocal candidate = flip_case\n"
+        "    lu.assertEquals(candidate(''), '')\n    lu.assertEquals(candidate('Hello!'), 'hELLO!')\nend\n\n"
+        "os.exit(lu.LuaUnit.run())",
+    ),
+    (
+        "ts",
+        "//Insert a number between every two consecutive elements.\n"
+        "function intersperse(numbers: number[], delimeter: number): number[] {\n",
+        "  return numbers.flatMap((n, i) => i > 0 ? [delimeter, n] : [n]);\n}\n",
+        ("i > 0", "i > 1"),
+        "declare var require: any;\nconst assert = require('node:assert');\n\n\nfunction test() {\n  let candidate = intersperse;\n"
+        "  assert.deepEqual(candidate([], 7),[]);\n  assert.deepEqual(candidate([5, 6], 8),[5, 8, 6]);\n}\n\ntest();",
+    ),
+    (
+        "kt",
+        "// Insert a number between every two consecutive elements.\n"
+        "fun intersperse(numbers: MutableList<Int>, delimeter: Int): MutableList<Int> {\n",
+        "    return numbers.flatMap { listOf(it, delimeter) }.dropLast(1).toMutableList()\n}\n",
+        (".dropLast(1)", ""),
+        "fun main() {\n  assert(mutableListOf(5, 8, 6) == intersperse(mutableListOf(5, 6), 8));\n}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("language", "prompt", "right", "mutation", "tests"), MULTIPL_E, ids=[row[0] for row in MULTIPL_E])
+def test_multipl_e_judges_by_the_tests_of_each_language(language, prompt, right, mutation, tests, tmp_path):
+    if missing := find_missing_program(LANGUAGES[language]):
+        pytest.skip(f"{missing} is not installed")
+    row = {"name": "HumanEval_5", "language": language, "prompt": prompt, "tests": tests, "stop_tokens": ["\n\n"]}
+    (tmp_path / "multipl-e").mkdir()
+    (tmp_path / "multipl-e" / f"humaneval-{language}.jsonl").write_text(json.dumps(row))
+    samples = [{"task_id": "HumanEval_5", "completion": text} for text in (right, right.replace(*mutation))]
+    (tmp_path / "samples.jsonl").write_text("\n".join(map(json.dumps, samples)))
+    files = ["--samples", str(tmp_path / "samples.jsonl"), "--data", str(tmp_path), "--output", str(tmp_path / "out")]
+    assert run_command(main, ["--tasks", f"multiple-{language}", *files]) == 0
+    found = [json.loads(line) for line in (tmp_path / "out" / f"multiple-{language}_results.jsonl").read_text().splitlines()]
+    if language in TEST_LIBRARIES and TEST_LIBRARIES[language] in found[0]["result"]:
+        pytest.skip(found[0]["result"])
+    assert [each["passed"] for each in found] == [True, False], found
+    assert found[1]["result"].startswith("failed: exit status")
 
 
 @needs_data
