@@ -52,7 +52,7 @@ UTILIZATION = 0.4
 """Share of a GPU's peak that training reaches: 33 to 50% in reports of torchtitan, Megatron-LM and nanochat on H100."""
 
 CORE_TFLOPS = {True: 0.1, False: 0.03}
-"""TFLOP/s of one CPU core with and without bf16 instructions, measured with this package's training of small models."""
+"""TFLOP/s of one CPU core with and without bf16 instructions: estimates from the step times of the quickstart's model."""
 
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 TOLERANCE = 0.05
