@@ -1,7 +1,9 @@
 """Load the optimizer state of a checkpoint into an engine of any layout.
 
-    states = read_optimizer_state(folder, model)                           # checkpoint/optimizer_files.py
+    states = read_optimizer_state(folder, model)
     load_optimizer_state(engine, states, model, vocab_size, grid)          # this rank's share of each parameter
+
+The states are read from files of any layout by checkpoint/optimizer_files.py.
 """
 
 from collections.abc import Callable, Collection, Iterator
