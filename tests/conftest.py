@@ -61,9 +61,8 @@ def wide_vocabulary(job_folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def job(job_folder: Path, tmp_path: Path) -> Callable[..., Path]:
+def job(job_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes a configuration file for a run of six steps, each in a folder of its own; keywords change keys."""
-    numbers = itertools.count()
 
     def write(**keys: object) -> Path:
         settings = {
@@ -94,8 +93,7 @@ def job(job_folder: Path, tmp_path: Path) -> Callable[..., Path]:
             "eval_interval": 3,
             "eval_iters": 1,
         }
-        path = tmp_path / f"job{next(numbers)}" / "job.yml"
-        path.parent.mkdir()
+        path = tmp_path_factory.mktemp("job") / "job.yml"
         path.write_text(yaml.safe_dump(settings | keys))
         return path
 

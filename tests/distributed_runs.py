@@ -68,11 +68,17 @@ def unwrap(rank: int, receive: Connection) -> Any:
     return value
 
 
+def prepare_forked() -> None:
+    """Prepare a process of the server: data workers are forked as those of a rank, and collections leave out the server's objects."""
+    multiprocessing.set_start_method("fork", force=True)
+    gc.freeze()
+
+
 def rank_main(rank: int, world_size: int, port: int, send: Connection, function: Callable[..., Any], arguments: tuple) -> None:
     environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in environment.items()})
     torch.set_num_threads(1)
-    gc.freeze()  # the server's objects: they need not be visited by each collection
+    prepare_forked()
     try:
         result = (None, function(*arguments))
     except BaseException:

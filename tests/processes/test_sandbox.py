@@ -126,13 +126,15 @@ def test_the_time_limit_leaves_out_the_wait_for_a_core(sandbox):
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        rivals = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+        command = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+        rivals = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+        assert all(rival.stdout and rival.stdout.readline() for rival in rivals)  # all of them run
         finished = run_python(sandbox, "while time.process_time() < 0.7: pass\nprint('done')", LIMITS)
     finally:
         os.sched_setaffinity(0, cores)
         for rival in rivals:
             rival.kill()
-            rival.wait()
+            rival.communicate()
     assert finished.seconds > LIMITS.seconds and (finished.stdout, finished.exceeded) == (b"done\n", None)
     for source in ("while True: pass", "time.sleep(60)"):
         assert run_python(sandbox, source, LIMITS).exceeded == "time"

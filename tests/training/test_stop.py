@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from distributed_runs import losses_of, server
+from distributed_runs import losses_of, prepare_forked, server
 from torch.distributed.run import get_args_parser
 
 from neox_code.checkpoint.layout import find_checkpoint, list_checkpoints
@@ -62,6 +62,7 @@ def rank_main(rank: int, world_size: int, port: int, disturb: Callable[..., None
     settings = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in settings.items()})
     os.environ.pop("NEOX_CODE_ERROR_FILE", None)
+    prepare_forked()
     command.STOP.start()
     if rank == world_size - 1:
         disturb(*arguments)
