@@ -69,7 +69,7 @@ def unwrap(rank: int, receive: Connection) -> Any:
 
 
 def prepare_forked() -> None:
-    """Prepare a process of the server: data workers are forked as those of a rank, and collections leave out the server's objects."""
+    """Prepare a forked process: data workers are forked as those of a rank, collections leave out the server's objects."""
     multiprocessing.set_start_method("fork", force=True)
     gc.freeze()
 

@@ -47,3 +47,16 @@ def test_a_source_distribution_has_the_files_of_a_checkout(tmp_path: Path) -> No
         names = {name.partition("/")[2] for name in files.getnames()}
     assert "neox_code/configs/small.yml" in names
     assert {name for name in tracked if (ROOT / name).exists()} - names == set()
+
+
+def test_a_wheel_has_all_data_files_of_the_package() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "ls-files", "-z", "neox_code", "configs"]
+    tracked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    found = {
+        path.resolve() for name, globs in patterns.items() for each in globs for path in (ROOT / name.replace(".", "/")).glob(each)
+    }
+    files = [ROOT / name for name in tracked if not name.endswith((".py", "README.md")) and (ROOT / name).is_file()]
+    assert [path for path in files if path.resolve() not in found] == []

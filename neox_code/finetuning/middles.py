@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.fill_in_the_middle import DividedText, MiddleTransform, build_middle_transform, require_markers
 from neox_code.errors import ConfigError
-from neox_code.syntax.grammars import GRAMMARS, load_grammar
+from neox_code.syntax.grammars import list_grammars, load_grammar
 from neox_code.tokenizer.infilling import Order, order_parts
 from neox_code.tokenizer.protocol import Tokenizer
 
@@ -83,10 +83,11 @@ def build_row_middles(config: NeoXConfig, tokenizer: Tokenizer, split: str) -> R
         remedy = "Set row_format: text for source code, or infilling for rows of prefix, middle and suffix; or remove fim_rate."
         raise ConfigError(f"{config.format_key('fim_rate')} excludes {config.format_key('row_format')} in fine-tuning. {remedy}")
     if data.fim_syntax_rate:
-        if section.row_language not in GRAMMARS:
-            known = f"Set row_language to one of {', '.join(GRAMMARS)}."
+        grammars = list_grammars()
+        if section.row_language not in grammars:
+            known = f"Set row_language to one of {', '.join(grammars)}."
             raise ConfigError(f"{config.format_key('fim_syntax_rate')} needs a grammar of the rows' language. {known}")
-        load_grammar(GRAMMARS[section.row_language])
+        load_grammar(grammars[section.row_language])
     transform = build_middle_transform(data, tokenizer)
     if transform is None or split != "train":
         return None

@@ -17,7 +17,7 @@ from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import collate
 from neox_code.data.index_cache import IndexCache
-from neox_code.data.loaders import BatchLoader, Loaders, choose_cache_folder, choose_dropout_seed, count_token_bytes
+from neox_code.data.loaders import BatchLoader, Loaders, choose_cache_folder, choose_dropout_key, count_token_bytes
 from neox_code.data.megatron_datasets import EpochSamples, SampleDataset, enter_once_per_host, log_middles
 from neox_code.errors import DataError
 from neox_code.finetuning.middles import RowMiddles, build_row_middles
@@ -131,7 +131,7 @@ def build_row_loaders(data: RowData, config: NeoXConfig, sizes: BatchSizes, toke
         micro_batch_size=sizes.micro_batch_size,
         grid=grid,
         num_workers=config.data.num_workers,
-        dropout_seed=choose_dropout_seed(config),
+        dropout_key=choose_dropout_key(config),
     )
     valid, test = (None if samples is None else load(samples, collate_samples=collate_rows) for samples in evaluated)
     return Loaders(load(train, collate_samples=collate_rows), valid, test, count_token_bytes(tokenizer))

@@ -127,9 +127,9 @@ def test_a_long_row_keeps_its_middle_and_the_nearest_text(job, tmp_path):
     keys = {"row_format": "infilling", "seq_length": 96}
     data, config = read_data(job, tmp_path / "a.jsonl", rows, tokenizer, long_rows="cut", fim_spm_rate=0.0, **keys)
     found = sorted(divide(tokenizer, ids)[:3] for ids, _ in list_rows(data.make_samples(config, tokenizer.eod_id), tokenizer))
-    room = 96 - 1 - 3 - len("MIDDLE")
-    assert found == [("a" * (room * 3 // 4), "b" * (room - room * 3 // 4), "MIDDLE"),
-                     ("a" * (room - 8), "b" * 8, "MIDDLE"), ("a" * room, "", "MIDDLE")]  # fmt: skip
+    capacity = 96 - 1 - 3 - len("MIDDLE")
+    assert found == [("a" * (capacity * 3 // 4), "b" * (capacity - capacity * 3 // 4), "MIDDLE"),
+                     ("a" * (capacity - 8), "b" * 8, "MIDDLE"), ("a" * capacity, "", "MIDDLE")]  # fmt: skip
     with pytest.raises(DataError, match=r"a\.jsonl row 1 has 306 tokens"):
         read_data(job, tmp_path / "a.jsonl", rows, tokenizer, **keys)
 
@@ -144,6 +144,7 @@ def test_keys_that_do_not_fit_and_missing_tokens_are_refused(job, tmp_path):
         read(row_format="infilling", long_rows="split")
     with pytest.raises(ConfigError, match=r"fim_syntax_rate .* needs a grammar .* Set row_language to one of C, "):
         read(row_format="text", fim_rate=0.5, fim_syntax_rate=0.5, row_language="Cobol")
+    read(row_format="text", fim_rate=0.5, fim_syntax_rate=0.5, row_language="GDScript", text_column="prefix")
     with pytest.raises(DataError, match="row_format infilling needs tokens for prefix, suffix and middle, which"):
         read(CharLevelTokenizer(), row_format="infilling")
     with pytest.raises(DataError, match=r"a\.jsonl row 1 has no column middel; its .*; did you mean middle\?"):

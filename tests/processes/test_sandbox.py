@@ -127,7 +127,7 @@ def test_the_time_limit_leaves_out_the_wait_for_a_core(sandbox):
     os.sched_setaffinity(0, {min(cores)})
     try:
         command = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
-        rivals = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+        rivals = [subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) for _ in range(5)]
         assert all(rival.stdout and rival.stdout.readline() for rival in rivals)  # all of them run
         finished = run_python(sandbox, "while time.process_time() < 0.7: pass\nprint('done')", LIMITS)
     finally:
