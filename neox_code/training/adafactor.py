@@ -14,43 +14,30 @@ The engine has all parameters of a group in one flat tensor, and its moments in 
 of its part of the moments, the rest of which is unused: checkpoints have the layout of other optimizers with one moment.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
+from neox_code.training.scaled_optimizer import ScaledOptimizer
+
 SMALLEST_SQUARE, SMALLEST_SCALE, DECAY = 1e-30, 1e-3, 0.8
 
 
-class Adafactor(torch.optim.Optimizer):
-    """The parameters of a group are tensors of the given shapes, or one flat tensor of all of them.
-
-    As torch's fused optimizers, it divides gradients by the attribute `grad_scale`, and changes nothing if `found_inf` is 1.
-    """
-
-    grad_scale: torch.Tensor | None = None
-    found_inf: torch.Tensor | None = None
+class Adafactor(ScaledOptimizer):
+    """The parameters of a group are tensors of the given shapes, or one flat tensor of all of them."""
 
     def __init__(self, groups: list[dict], shapes: Sequence[Sequence[torch.Size]], lr: float):
         self.shapes = shapes
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Make one step. Return the result of `closure` if it is given, else None."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        kept = 1.0 if self.found_inf is None else 1 - self.found_inf
+    def update(self) -> None:
+        kept = self.kept
         for group, shapes in zip(self.param_groups, self.shapes, strict=True):
             for weight, gradient, moment, step in self.list_tensors(group["params"], shapes, kept):
-                if self.grad_scale is not None:
-                    gradient = torch.nan_to_num(gradient / self.grad_scale, 0.0, 0.0, 0.0)
-                update = make_update(gradient, moment, kept * step**-DECAY)
+                update = make_update(self.unscale(gradient), moment, kept * step**-DECAY)
                 rate = group["lr"] * kept * compute_rms(weight).clamp_min(SMALLEST_SCALE)
                 weight.mul_(1 - rate * group["weight_decay"]).sub_(update * (rate / compute_rms(update).clamp_min(1.0)))
-        return loss
 
     def list_tensors(
         self, parameters: Sequence[torch.Tensor], shapes: Sequence[torch.Size], kept: Any

@@ -33,6 +33,7 @@ from neox_code.model.sharding import SHARDING, count_stacked_rows, get_sharding
 from neox_code.parallel.collectives import gather_parts
 from neox_code.parallel.emulated import is_emulated
 from neox_code.parallel.grid import ParallelGrid
+from neox_code.training.scaled_optimizer import ScaledGradients
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic polynomial of a Newton-Schulz step: its slope at 0 is as large as its convergence allows."""
@@ -111,14 +112,8 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
     return (matrices.mT if is_tall else matrices).to(dtype)
 
 
-class Muon(torch.optim.AdamW):
-    """The groups of kind "muon" have one fp32 share of flat weights, or on a single rank the matrices themselves.
-
-    As torch's fused optimizers, it divides gradients by the attribute `grad_scale`, and changes nothing if `found_inf` is 1.
-    """
-
-    grad_scale: torch.Tensor | None = None
-    found_inf: torch.Tensor | None = None
+class Muon(ScaledGradients, torch.optim.AdamW):
+    """The groups of kind "muon" have one fp32 share of flat weights, or on a single rank the matrices themselves."""
 
     def __init__(
         self,
@@ -149,7 +144,7 @@ class Muon(torch.optim.AdamW):
     def update_matrices(self, group: dict[str, Any]) -> None:
         """Update this rank's share of the matrices."""
         shares: list[torch.Tensor] = group["params"]
-        kept = 1.0 if self.found_inf is None else 1 - self.found_inf
+        kept = self.kept
         for share in shares:
             if not self.state[share]:
                 self.state[share] |= {"momentum_buffer": torch.zeros_like(share), "step": torch.zeros((), device=share.device)}
@@ -163,10 +158,8 @@ class Muon(torch.optim.AdamW):
 
     def advance_momentum(self, share: torch.Tensor, kept: Any) -> torch.Tensor:
         """Add a share's gradient to its momentum. Return the update before it is orthogonalized: flat, in `dtype`."""
-        gradient, momentum = share.grad, self.state[share]["momentum_buffer"]
-        assert gradient is not None
-        if self.grad_scale is not None:
-            gradient = torch.nan_to_num(gradient / self.grad_scale, 0.0, 0.0, 0.0)
+        assert share.grad is not None
+        gradient, momentum = self.unscale(share.grad), self.state[share]["momentum_buffer"]
         momentum.lerp_(gradient, (1 - self.momentum) * kept)
         return gradient.lerp(momentum, self.momentum).flatten().to(self.dtype)
 

@@ -4,7 +4,7 @@ optimizer = build_optimizer(config.optimizer, module.named_parameters(), config.
 """
 
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from neox_code.logs import get_logger
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.training.adafactor import Adafactor
 from neox_code.training.muon import MatrixForm, Muon, is_block_matrix
+from neox_code.training.scaled_optimizer import ScaledOptimizer
 
 log = get_logger(__name__)
 
@@ -49,41 +50,29 @@ def make_moments(optimizer: torch.optim.Optimizer, settings: Mapping[str, Any], 
     return moments
 
 
-class Lion(torch.optim.Optimizer):
+class Lion(ScaledOptimizer):
     """Lion (Chen et al. 2023, https://arxiv.org/abs/2302.06675, algorithm 2). Its only state is the momentum.
 
     update = sign(beta1 * momentum + (1 - beta1) * gradient);  weight -= lr * (update + weight_decay * weight)
     momentum = beta2 * momentum + (1 - beta2) * gradient
-
-    As torch's fused optimizers, it divides gradients by the attribute `grad_scale`, and changes nothing if `found_inf` is 1.
     """
-
-    grad_scale: torch.Tensor | None = None
-    found_inf: torch.Tensor | None = None
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0
     ):
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Make one step. Return the result of `closure` if it is given, else None."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def update(self) -> None:
+        """Update the weights of every group by the sign of the mixed momentum, then the momenta."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:
                 continue
-            gradients = [weight.grad for weight in weights]
+            gradients = [self.unscale(weight.grad) for weight in weights]
             lr: Any = group["lr"]
             beta1, beta2 = group["betas"]
-            if self.grad_scale is not None and self.found_inf is not None:
-                kept = 1 - self.found_inf
-                lr, beta2 = lr * kept, 1 - (1 - beta2) * kept
-                gradients = [torch.nan_to_num(gradient / self.grad_scale, 0.0, 0.0, 0.0) for gradient in gradients]
+            if self.found_inf is not None:
+                lr, beta2 = lr * self.kept, 1 - (1 - beta2) * self.kept
             for weight in weights:
                 if not self.state[weight]:
                     self.state[weight]["exp_avg"] = torch.zeros_like(weight)
@@ -95,7 +84,6 @@ class Lion(torch.optim.Optimizer):
             torch._foreach_sub_(weights, updates)
             torch._foreach_mul_(momenta, beta2)
             torch._foreach_add_(momenta, torch._foreach_mul(gradients, 1 - beta2))
-        return loss
 
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
