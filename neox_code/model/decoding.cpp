@@ -18,10 +18,7 @@
 #include <mutex>
 #include <thread>
 #include <vector>
-#if defined(__AMX_BF16__)
-#include <sys/syscall.h>
-#endif
-#include "../parallel/vectors.h"
+#include "../parallel/matrices.h"
 
 constexpr int UNIT = 32;  // outputs of a product that are computed together; a multiple of LANES
 constexpr int TILE = 8;   // tokens of a product that are computed together; a pass over more tokens is large
@@ -239,13 +236,6 @@ static int64_t pad(int64_t count) { return (count + UNIT - 1) / UNIT * UNIT; }
 
 // ---- Matrix products
 
-#if defined(__AMX_BF16__)
-// Linux lends the tile registers to a process that asks for them: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
-static const bool has_tiles = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
-#else
-static const bool has_tiles = false;
-#endif
-
 // The vectors of a product in the form that its kernel reads, each of pad(columns) numbers. In a pass over a few tokens each thread
 // has its own; in a large one they share it.
 struct Input {
@@ -385,13 +375,6 @@ static void multiply_bytes(const Linear& linear, const Input& x, int64_t token, 
 }
 
 #if defined(__AMX_BF16__)
-// Shapes of the eight tile registers: numbers of rows, and bytes of a row.
-struct alignas(64) TileShapes {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
 // The two halves of the columns are read in turn, because prefetchers then follow two places.
 static void multiply_tiles(const bf16* weight, int64_t block, int64_t pairs, const bf16* x, int64_t stride, int rows, float* sums) {
     TileShapes shapes;  // 0, 1, 5, 6: sums [rows, 16]. 2: vectors [rows, 32]. 3, 4: weights [16 pairs, 16 outputs, 2].
@@ -427,25 +410,6 @@ static void multiply_tiles(const bf16* weight, int64_t block, int64_t pairs, con
     _tile_release();
 }
 
-// Transpose 16 rows of 16 numbers of 4 bytes; distances between rows are in bytes.
-static void transpose(const void* from, int64_t from_stride, void* to, int64_t to_stride) {
-    Ints rows[16];
-    for (int i = 0; i < 16; i++) memcpy(&rows[i], (const char*)from + i * from_stride, 64);
-    for (int step = 1; step < 16; step *= 2) {
-        Ints low, high;
-        for (int lane = 0; lane < 16; lane++) {
-            low[lane] = lane & step ? 16 + lane - step : lane;
-            high[lane] = lane & step ? 16 + lane : lane + step;
-        }
-        for (int i = 0; i < 16; i++)
-            if (!(i & step)) {
-                Ints a = rows[i], b = rows[i + step];
-                rows[i] = __builtin_shuffle(a, b, low), rows[i + step] = __builtin_shuffle(a, b, high);
-            }
-    }
-    for (int i = 0; i < 16; i++) memcpy((char*)to + i * to_stride, &rows[i], 64);
-}
-
 // Compute UNIT outputs of UNIT tokens from 8-bit integers: tiles of 16 outputs times 16 tokens.
 static void multiply_bytes_in_tiles(const Linear& linear, Input& x, int64_t token, int64_t output, float* sums) {
     int64_t columns = linear.columns, count = std::min<int64_t>(UNIT, linear.rows - output);
@@ -477,7 +441,7 @@ static void multiply_bytes_in_tiles(const Linear& linear, Input& x, int64_t toke
     _tile_stored(3, by_output + 16 * UNIT + 16, UNIT * 4);
     _tile_release();
     for (int i : {0, 16})
-        for (int j : {0, 16}) transpose(by_output + i * UNIT + j, UNIT * 4, exact + j * UNIT + i, UNIT * 4);
+        for (int j : {0, 16}) transpose_rows(by_output + i * UNIT + j, UNIT * 4, exact + j * UNIT + i, UNIT * 4);
     for (int row = 0; row < UNIT && token + row < int64_t(x.scales.size()); row++)
         scale_sums(linear, x.scales[token + row], output, count, exact + row * UNIT, sums + row * UNIT);
 }
@@ -842,10 +806,9 @@ struct Attention {
         for (int64_t key = 0; key < length; key += UNIT) {
             const bf16* from = find_keys(keys, key, length, scratch.keys, stride);
             bf16 *first = scratch.pairs.data(), *second = first + 16 * depth;  // each [depth / 2, 16 keys, 2]
-            for (int64_t d = 0; d < depth; d += 32)
-                {
-                transpose(from + d, stride * 2, first + 16 * d, 64);
-                transpose(from + 16 * stride + d, stride * 2, second + 16 * d, 64);
+            for (int64_t d = 0; d < depth; d += 32) {
+                transpose_rows(from + d, stride * 2, first + 16 * d, 64);
+                transpose_rows(from + 16 * stride + d, stride * 2, second + 16 * d, 64);
             }
             for (int64_t row = std::max<int64_t>(0, key - tokens->position) / 16 * 16; row < count; row += 16) {
                 _tile_zero(0);

@@ -22,12 +22,12 @@ constexpr int64_t QUERIES = 64, KEYS = 128;  // of a block of scores: a multiple
 // Values that native_attention.py passes; it has the same structure.
 struct Attention {
     const bf16* fused;      // [batch, length, (heads + 2 groups) * head_dim], with batch_stride and row_stride
-    bf16* context;          // [batch, length, heads * head_dim]
-    float* log_sums;        // [batch, heads, length]
+    const bf16 *query_scale, *key_scale;  // of the norm of heads [head_dim], or null
     const bf16 *cos, *sin;  // [length, half], or with angle_stride [batch, length, half]; null without rotation
     const int32_t* starts;  // [batch, length]: first key of each query, never decreasing; or null
     const float* slopes;    // of ALiBi for each head, or null
-    const bf16 *query_scale, *key_scale;  // of the norm of heads [head_dim], or null
+    bf16* context;          // [batch, length, heads * head_dim]
+    float* log_sums;        // [batch, heads, length]
     const bf16* upstream;   // gradient of the context
     bf16* gradient;         // of `fused`, contiguous
     float* scale_gradients;  // [batch, groups, 2, head_dim]: parts of the gradients of query_scale and key_scale; or null

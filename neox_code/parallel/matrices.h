@@ -77,26 +77,26 @@ static void pair_rows(const bf16* from, int64_t rows, int64_t columns, bf16* to)
         }
 }
 
+// 16 rows of 16 words -> the transposed rows. Distances between rows are in bytes.
+static inline void transpose_rows(const void* from, int64_t from_stride, void* to, int64_t to_stride) {
+    Words words[16];
+    for (int i = 0; i < 16; i++) memcpy(&words[i], (const char*)from + i * from_stride, 64);
+    transpose_words(words);
+    for (int i = 0; i < 16; i++) memcpy((char*)to + i * to_stride, &words[i], 64);
+}
+
 // from [rows, columns] -> the transposed matrix with its rows in pairs, to [columns / 2, rows, 2]
 static void transpose_pairs(const bf16* from, int64_t rows, int64_t columns, bf16* to) {
-    Words words[16];
     for (int64_t row = 0; row < rows; row += 16)
-        for (int64_t column = 0; column < columns; column += EDGE) {
-            for (int i = 0; i < 16; i++) memcpy(&words[i], from + (row + i) * columns + column, 64);
-            transpose_words(words);
-            for (int i = 0; i < 16; i++) memcpy(to + (column / 2 + i) * rows * 2 + row * 2, &words[i], 64);
-        }
+        for (int64_t column = 0; column < columns; column += EDGE)
+            transpose_rows(from + row * columns + column, columns * 2, to + column * rows + row * 2, rows * 4);
 }
 
 // from [rows, columns] -> to [columns, rows], fp32
 static void transpose_floats(const float* from, int64_t rows, int64_t columns, float* to) {
-    Words words[16];
     for (int64_t row = 0; row < rows; row += 16)
-        for (int64_t column = 0; column < columns; column += 16) {
-            for (int i = 0; i < 16; i++) memcpy(&words[i], from + (row + i) * columns + column, 64);
-            transpose_words(words);
-            for (int i = 0; i < 16; i++) memcpy(to + (column + i) * rows + row, &words[i], 64);
-        }
+        for (int64_t column = 0; column < columns; column += 16)
+            transpose_rows(from + row * columns + column, columns * 4, to + column * rows + row, rows * 4);
 }
 
 // ---- Products
@@ -104,18 +104,22 @@ static void transpose_floats(const float* from, int64_t rows, int64_t columns, f
 #if defined(__AMX_BF16__)
 // Linux lends the tile registers to a process that asks for them: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
 static const bool has_tiles = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+
+// Shapes of the eight tile registers: numbers of rows, and bytes of a row.
+struct alignas(64) TileShapes {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+#else
+static const bool has_tiles = false;
 #endif
 
 // Reserve the tile registers of this thread for `multiply`.
 struct Tiles {
 #if defined(__AMX_BF16__)
-    struct alignas(64) Shapes {
-        uint8_t palette = 1, start_row = 0, reserved[14] = {};
-        uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-        uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    };
     Tiles() {
-        Shapes shapes;
+        TileShapes shapes;
         if (has_tiles) _tile_loadconfig(&shapes);
     }
     ~Tiles() {

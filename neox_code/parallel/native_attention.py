@@ -24,7 +24,11 @@ from neox_code.native_library import load_library
 
 SOURCE = Path(__file__).with_name("attention.cpp")
 
-POINTERS = ("fused", "context", "log_sums", "cos", "sin", "starts", "slopes", "query_scale", "key_scale", "upstream", "gradient")
+TENSORS = (
+    *("fused", "query_scale", "key_scale", "cos", "sin", "starts", "slopes", "context", "log_sums"),
+    *("upstream", "gradient", "scale_gradients"),
+)
+"""The tensors of a call; the backward pass has also the last three: the gradients of the context, of `fused`, and of the scales."""
 NUMBERS = ("batch_stride", "row_stride", "angle_stride", "half", "batch", "length", "heads", "groups", "head_dim")
 OFFSETS = ("query_step", "key_step", "key_offset", "value_offset")
 
@@ -33,7 +37,7 @@ class Call(ctypes.Structure):
     """`Attention` of attention.cpp."""
 
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in (*POINTERS, "scale_gradients")),
+        *((name, ctypes.c_void_p) for name in TENSORS),
         *((name, ctypes.c_int64) for name in (*NUMBERS, *OFFSETS)),
         ("epsilon", ctypes.c_double),
     ]
@@ -104,7 +108,7 @@ class NativeAttention(torch.autograd.Function):
         others = [None if tensor is None else tensor.contiguous() for tensor in (query_scale, key_scale, cos, sin, starts_BS)]
         slopes_N = None if slopes is None else torch.tensor(slopes, dtype=torch.float32)
         tensors: tuple[Any, ...] = (fused_BSF, *others, slopes_N, context_BSM, log_sums_BNS)
-        call("attend", form, *tensors)
+        call("attend", form, tensors)
         ctx.save_for_backward(*tensors)
         ctx.form = form
         return context_BSM
@@ -116,34 +120,22 @@ class NativeAttention(torch.autograd.Function):
         form = ctx.form
         gradient_BSF = torch.empty(fused_BSF.shape, dtype=fused_BSF.dtype)
         parts = None if query_scale is None else torch.empty(fused_BSF.shape[0] * form.groups, 2, form.head_dim)
-        call("differentiate_attention", form, *tensors, upstream_BSM.contiguous(), gradient_BSF, parts)
+        call("differentiate_attention", form, (*tensors, upstream_BSM.contiguous(), gradient_BSF, parts))
         scale_gradients = (None, None) if parts is None else parts.sum(0).to(query_scale.dtype).unbind()
         return gradient_BSF, *scale_gradients, None, None, None, None, None
 
 
-def call(
-    name: str,
-    form: HeadForm,
-    fused_BSF: torch.Tensor,
-    query_scale: torch.Tensor | None,
-    key_scale: torch.Tensor | None,
-    cos: torch.Tensor | None,
-    sin: torch.Tensor | None,
-    starts_BS: torch.Tensor | None,
-    slopes_N: torch.Tensor | None,
-    context_BSM: torch.Tensor,
-    log_sums_BNS: torch.Tensor,
-    *gradients: torch.Tensor | None,
-) -> None:
-    """Call a function of attention.cpp. `gradients` are upstream, that of `fused`, and those of the scales."""
-    batch, length, _ = fused_BSF.shape
+def call(name: str, form: HeadForm, tensors: Sequence[torch.Tensor | None]) -> None:
+    """Call a function of attention.cpp. The tensors are those of TENSORS, in its order; the last ones may be left out."""
+    named = {key: tensor for key, tensor in zip(TENSORS, tensors, strict=False) if tensor is not None}
+    fused_BSF, cos = named["fused"], named.get("cos")
     heads, groups, width = form.heads, form.groups, form.head_dim
     angle_stride, half = (0, 0) if cos is None else (cos[0].numel() if cos.dim() == 4 else 0, cos.shape[-1])
-    pointers = (fused_BSF, context_BSM, log_sums_BNS, cos, sin, starts_BS, slopes_N, query_scale, key_scale, *gradients)
     steps = (width, width, heads * width, (heads + groups) * width) if form.is_grouped else (3 * width, 3 * width, width, 2 * width)
+    numbers = (*fused_BSF.stride()[:2], angle_stride, half, *fused_BSF.shape[:2], heads, groups, width)
     structure = Call(
-        *(None if tensor is None else tensor.data_ptr() for tensor in (*pointers, *[None] * (len(POINTERS) + 1 - len(pointers)))),
-        *(*fused_BSF.stride()[:2], angle_stride, half, batch, length, heads, groups, width, *steps),
-        form.epsilon,
+        **{key: tensor.data_ptr() for key, tensor in named.items()},
+        **dict(zip((*NUMBERS, *OFFSETS), (*numbers, *steps), strict=True)),
+        epsilon=form.epsilon,
     )
     getattr(load_attention(), name)(ctypes.byref(structure), ctypes.c_int64(torch.get_num_threads()))

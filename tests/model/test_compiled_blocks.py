@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch._dynamo
+from model_keys import DOCUMENTS
 
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -29,7 +30,6 @@ VARIANTS = {
     },
     "all residuals": {"pos_emb": "rotary", "embedding_skip": True, "value_residual": True},
 }
-DOCUMENTS = {"reset_position_ids": True, "reset_attention_mask": True}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

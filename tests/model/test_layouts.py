@@ -5,27 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from distributed_runs import losses_of
+from model_keys import DOCUMENTS, LLAMA
 
 from neox_code.checkpoint.layout import make_step_name
 from neox_code.data.indexed_dataset import IndexedDatasetWriter, choose_id_dtype
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.training.trackers import read_metrics
 
-LLAMA = {
-    "norm": "rmsnorm",
-    "num_kv_heads": 2,
-    "activation": "swiglu",
-    "mlp_multiple_of": 16,
-    "use_bias_in_attn_linear": False,
-    "use_bias_in_mlp": False,
-    "init_method": "xavier_normal",
-}
 QWEN3 = LLAMA | {"kv_channels": 24, "qk_norm": True, "rms_norm_epsilon": 1e-6}
 RESIDUALS = {"token_smear": True, "embedding_skip": True, "value_residual": True, "z_loss_coefficient": 0.1}
 BLOOM = {"pos_emb": "alibi", "no_weight_tying": False, "bias_gelu_fusion": True, "gpt_j_residual": True}
-
-
-DOCUMENTS = {"reset_position_ids": True, "reset_attention_mask": True}
 
 
 @pytest.fixture

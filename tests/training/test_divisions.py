@@ -7,19 +7,10 @@ from typing import Any
 import pytest
 import torch
 from division_runs import Division, measure_error, run_layouts
+from model_keys import DOCUMENTS, LLAMA
 
 VOCAB_SIZE = 245
 DROPOUT = {"hidden_dropout": 0.1, "attention_dropout": 0.1}
-LLAMA = {
-    "norm": "rmsnorm",
-    "num_kv_heads": 2,
-    "activation": "swiglu",
-    "mlp_multiple_of": 16,
-    "use_bias_in_attn_linear": False,
-    "use_bias_in_mlp": False,
-    "init_method": "xavier_normal",
-}
-DOCUMENTS = {"reset_position_ids": True, "reset_attention_mask": True}
 MODELS = {
     "untied": DROPOUT,
     "tied and uneven": DROPOUT | {"no_weight_tying": False, "num_layers": 3, "pos_emb": "learned"},
