@@ -17,6 +17,12 @@ PACKAGED_CONFIGS = (PACKAGE / "configs").resolve()
 LAUNCHER = "./deepy.py" if CHECKOUT else "neox-code"
 """The first word of a command line in help, messages and reports."""
 
+
+def find_launcher() -> str:
+    """Return the first word of a command line that runs in the current folder."""
+    return LAUNCHER if CHECKOUT in (None, Path.cwd()) else str(CHECKOUT / "deepy.py")
+
+
 SET_UP = "Activate the virtual environment of the set-up (. .venv/bin/activate), or make one: see the first command of README.md."
 
 

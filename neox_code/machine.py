@@ -1,6 +1,5 @@
 """Properties of this machine's processors, GPUs and memory, read with the standard library only."""
 
-import os
 import platform
 import re
 from functools import cache
@@ -19,11 +18,6 @@ def read_cpuinfo(path: str | Path = "/proc/cpuinfo") -> str:
 def cpu_computes_bf16(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
     """Return True if this machine's CPU has instructions for bf16 (avx512_bf16, amx_bf16, Arm's bf16); others emulate it."""
     return any(word.endswith("bf16") for word in read_cpuinfo(cpuinfo).split())
-
-
-def read_core_count() -> int:
-    """Return the number of this machine's processor cores."""
-    return os.cpu_count() or 1
 
 
 def read_processor_name() -> str:

@@ -16,12 +16,12 @@ from neox_code.syntax.spans import list_spans
 ZORK = {
     "name": "Zork",
     "suffixes": [".zork"],
-    "pattern": "^say ",
+    "pattern": "^display ",
     "grammar": "tree_sitter_lua:language",
     "programs": ["sh"],
     "file": "program.zork",
     "run": ["sh", "harness.sh"],
-    "harness": {"harness.sh": 'say() { echo "$1"; }\n. ./program.zork || exit 1\nprintf %s "$1"\n'},
+    "harness": {"harness.sh": 'display() { echo "$1"; }\n. ./program.zork || exit 1\nprintf %s "$1"\n'},
 }
 
 
@@ -36,8 +36,8 @@ def zork(tmp_path, monkeypatch):
 def test_the_corpus_keeps_files_with_the_suffix_and_the_pattern(zork, tmp_path):
     source = tmp_path / "source"
     for name, text in {
-        "a/a.zork": "say {}\n",
-        "b/b.zork": "quiet {}\n",
+        "a/a.zork": "display {}\n",
+        "b/b.zork": "assign {}\n",
         "b/c.py": "print({})\n",
         "c/d.lua": "local a = {}\n",
     }.items():
@@ -52,9 +52,9 @@ def test_the_corpus_keeps_files_with_the_suffix_and_the_pattern(zork, tmp_path):
 
 def test_spans_use_the_grammar_of_the_file(zork):
     with pytest.raises(ConfigError, match="no grammar of 'Zork'"):
-        list_spans("Zork", b"say(1)")
+        list_spans("Zork", b"display(1)")
     register_language(zork)
-    assert list_spans("Zork", b"say(1)\n") == list_spans("Lua", b"say(1)\n") != []
+    assert list_spans("Zork", b"display(1)\n") == list_spans("Lua", b"display(1)\n") != []
 
 
 def test_programs_run_by_the_commands_of_the_file(zork, tmp_path):

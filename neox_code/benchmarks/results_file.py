@@ -22,6 +22,7 @@ import torch
 from neox_code.benchmarks.contest import Measured, compute_ratio
 from neox_code.config.neox import NeoXConfig
 from neox_code.machine import read_processor_name
+from neox_code.processes.workers import count_available_cores
 
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "megatron-core")
 SHAPE = ("num_layers", "hidden_size", "num_attention_heads", "precision")
@@ -55,7 +56,7 @@ def make_row(config: NeoXConfig, results: Sequence[Measured], matrix_tflops: flo
         "commit": read_commit(),
         "machine": read_processor_name(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": count_available_cores(),
         "load": round(os.getloadavg()[0], 1),
         "versions": read_versions(),
         "config": {name: values[name] for name in SHAPE}

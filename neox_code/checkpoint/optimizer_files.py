@@ -61,6 +61,11 @@ def read_optimizer_state(folder: Path, model: ModelConfig) -> "UniversalFiles | 
     return UniversalFiles(folder) if is_universal(folder) else ZeroFiles(folder, model)
 
 
+def read_chosen_weights(folder: Path, model: ModelConfig, use_average: bool) -> LazyWeights:
+    """Return the weights of a checkpoint, or with `use_average` their averages; see `read_weights` and `read_averages`."""
+    return (read_averages if use_average else read_weights)(folder, model)
+
+
 def read_averages(folder: Path, model: ModelConfig) -> LazyWeights:
     """Return the averages of the weights in a checkpoint (`average_decay`), in the type of its weights; see `read_weights`.
 

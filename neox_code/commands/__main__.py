@@ -62,8 +62,9 @@ def main(argv: Sequence[str]) -> int:
     root = COMMANDS.parents[1]
     if (root / "deepy.py").is_file():  # a checkout, which need not be installed
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    starts_ranks = command in LAYOUT_COMMANDS and {"--show", "--demo"}.isdisjoint(arguments)
-    if starts_ranks or (command in DRY_RUN_COMMANDS and "--dry-run" in arguments):
+    if command == "finetune" and "--demo" in arguments:  # a module of its own, whose imports ranks do not need
+        return replace_process([sys.executable, "-m", "neox_code.quickstart.demo", *arguments])
+    if (command in LAYOUT_COMMANDS and "--show" not in arguments) or (command in DRY_RUN_COMMANDS and "--dry-run" in arguments):
         return run_with_config(command, parse_command_line(arguments, read_description(command), command))
     return replace_process(make_local_command(command, arguments))
 

@@ -24,7 +24,8 @@ from neox_code.config.fields import FIELDS
 from neox_code.config.model import GATED, ModelConfig
 from neox_code.config.model_size import compute_training_flops_per_token, count_parameters
 from neox_code.errors import ConfigError
-from neox_code.machine import cpu_computes_bf16, find_known_peak, read_core_count, read_gpu_names
+from neox_code.machine import cpu_computes_bf16, find_known_peak, read_gpu_names
+from neox_code.processes.workers import count_available_cores
 from neox_code.tokenizer.vocabulary_file import count_vocabulary_entries
 
 SIZING = ("size", "budget_flops", "budget_hours")
@@ -104,7 +105,7 @@ def compute_budget(given: Mapping[str, Any]) -> tuple[float, str] | None:
     elif names:
         raise ConfigError(f"budget_hours: the speed of {names[0]} is not known. Set device_tflops, or budget_flops instead.")
     else:
-        cores, each = read_core_count(), CORE_TFLOPS[cpu_computes_bf16()]
+        cores, each = count_available_cores(), CORE_TFLOPS[cpu_computes_bf16()]
         speed, source = cores * each, f"{cores} CPU cores * {each:g} TFLOP/s"
     return hours * 3600 * speed * 1e12, f"budget_hours {hours:g} at {source}"
 

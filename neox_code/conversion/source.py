@@ -15,10 +15,10 @@ import torch
 from neox_code.checkpoint.consistency import compute_expected_shapes, has_finite_values
 from neox_code.checkpoint.layout import find_checkpoint, parse_iteration
 from neox_code.checkpoint.model_folder import merge_config
-from neox_code.checkpoint.optimizer_files import read_averages
+from neox_code.checkpoint.optimizer_files import read_chosen_weights
 from neox_code.checkpoint.record import RunRecord, read_record, read_stored_config
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
-from neox_code.checkpoint.weights import EMBEDDING, LazyWeights, read_weights
+from neox_code.checkpoint.weights import EMBEDDING, LazyWeights
 from neox_code.config.command_line import CommandLine
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -116,6 +116,6 @@ def open_source(path: Path, iteration: int | None = None, overrides: Mapping[str
     chosen = {} if iteration is None else {"iteration": iteration}
     config = merge_config(CommandLine((path,), {**(overrides or {}), **chosen}))
     folder = find_checkpoint(path, iteration)
-    weights = (read_averages if config.generation.use_average else read_weights)(folder, config.model)
+    weights = read_chosen_weights(folder, config.model, config.generation.use_average)
     log.info("%s %s", folder, weights.description)
     return ModelSource(folder, config, weights, read_record(folder))

@@ -46,28 +46,28 @@ class Reader(Dataset):
 def collate_or_pass_error(
     found: tuple[list[int], list[Sample]] | DataError,
     collate_samples: Callable[[Sequence[Sample]], Batch],
-    dropout_seed: int | None,
+    dropout_key: int | None,
 ) -> Batch | DataError:
-    """Return the samples as a batch, with a seed with the keys of their dropout masks; return an error unchanged."""
+    """Return the samples as a batch, with a key of the run also the keys of their dropout masks; return an error unchanged."""
     if isinstance(found, DataError):
         return found
     numbers, samples = found
     inputs, others = collate_samples(samples)
-    if dropout_seed is None:
+    if dropout_key is None:
         return inputs, others
     assert isinstance(inputs, torch.Tensor)
-    return (inputs, derive_keys(torch.tensor(make_key(dropout_seed)), torch.tensor(numbers))), others
+    return (inputs, derive_keys(torch.tensor(dropout_key), torch.tensor(numbers))), others
 
 
-def choose_dropout_seed(config: NeoXConfig) -> int | None:
-    """Return the seed of the masks of dropout; None without dropout."""
-    return config.training.seed if config.model.hidden_dropout or config.model.attention_dropout else None
+def choose_dropout_key(config: NeoXConfig) -> int | None:
+    """Return the run's key of the masks of dropout; None without dropout."""
+    return make_key(config.training.seed) if config.model.hidden_dropout or config.model.attention_dropout else None
 
 
 class BatchLoader:
     """Loader of one dataset's micro batches for one data rank. `seek` sets the first sample. Iterations share worker processes.
 
-    With `dropout_seed` each row has a key, which depends on the seed and the number of its sample.
+    With `dropout_key` each row has a key, which depends on this one and the number of its sample.
 
     The middle stages of a pipeline read no data and have no workers.
     """
@@ -79,7 +79,7 @@ class BatchLoader:
         grid: ParallelGrid,
         num_workers: int,
         collate_samples: Callable[[Sequence[Sample]], Batch] = collate,
-        dropout_seed: int | None = None,
+        dropout_key: int | None = None,
     ):
         self.dataset = dataset
         self.sampler = ConsecutiveSampler(len(dataset), micro_batch_size, grid.data_rank, grid.data_size)
@@ -89,7 +89,7 @@ class BatchLoader:
             batch_sampler=self.sampler,
             num_workers=num_workers if is_read else 0,
             persistent_workers=is_read and num_workers > 0,
-            collate_fn=partial(collate_or_pass_error, collate_samples=collate_samples, dropout_seed=dropout_seed),
+            collate_fn=partial(collate_or_pass_error, collate_samples=collate_samples, dropout_key=dropout_key),
             pin_memory=grid.device.type == "cuda",
             worker_init_fn=ignore_group_signals,
         )
@@ -175,7 +175,7 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
     joined, ranges = join_languages(found, sizes.train_batch_size, training.eval_iters)
     has_unseen = data.unseen_share and training.eval_iters
     left_out = build_unseen_samples(data, config.model.sample_length, evaluated, *shared) if has_unseen else None
-    shared_arguments = (grid, data.num_workers, partial(collate, has_mask=has_mask), choose_dropout_seed(config))
+    shared_arguments = (grid, data.num_workers, partial(collate, has_mask=has_mask), choose_dropout_key(config))
     train, valid, test, languages, unseen = (
         BatchLoader(dataset, sizes.micro_batch_size, *shared_arguments) if dataset is not None else None
         for dataset in (*datasets, joined, left_out)

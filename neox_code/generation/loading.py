@@ -14,11 +14,11 @@ from neox_code.adapters.attach import get_linear
 from neox_code.adapters.files import Adapter, merge_weights, read_adapter
 from neox_code.adapters.low_rank import Selection
 from neox_code.checkpoint.layout import ADAPTER_FOLDER, find_checkpoint
-from neox_code.checkpoint.optimizer_files import read_averages
+from neox_code.checkpoint.optimizer_files import read_chosen_weights
 from neox_code.checkpoint.record import read_record, read_stored_config
 from neox_code.checkpoint.resume import check_model, check_vocabulary
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
-from neox_code.checkpoint.weights import load_weights, read_weights
+from neox_code.checkpoint.weights import load_weights
 from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -135,9 +135,8 @@ def load_model(config: NeoXConfig, device: torch.device | None = None, serves: b
     check_vocabulary(folder, record, tokenizer)
     model = choose_padding_mask(config, folder, stored).model
     dtype = choose_dtype(model.precision, device)
-    weights = (read_averages if config.generation.use_average else read_weights)(
-        folder, model
-    )  # before memory is allocated for sizes that they do not have
+    # before memory is allocated for sizes that the weights do not have
+    weights = read_chosen_weights(folder, model, config.generation.use_average)
     adapters = [read_adapter(Path(path), model) for path in config.adapter.adapters]
     names = [name_adapter(adapter.folder) for adapter in adapters]
     if len(set(names)) < len(names) or (len(names) > 1 and not serves):

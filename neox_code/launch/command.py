@@ -28,6 +28,7 @@ from neox_code.launch.hosts import (
     is_only_this_machine,
     strip_user,
 )
+from neox_code.processes.workers import count_available_cores
 
 
 def make_launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, planned: Resources | None = None) -> list[str]:
@@ -110,7 +111,7 @@ def make_launch_environment(config: NeoXConfig) -> dict[str, str]:
 
 def make_host_environment(ranks: int) -> dict[str, str]:
     """Return the variables of `make_launch_environment` that depend on the number of ranks on this host."""
-    share = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks))} if ranks else {}
+    share = {"OMP_NUM_THREADS": str(max(1, count_available_cores() // ranks))} if ranks else {}
     device = {} if find_visible_gpus() or not ranks else {"DS_ACCELERATOR": "cpu", **ALLOCATOR}
     return {name: value for name, value in {**share, **device, **QUIET}.items() if name not in os.environ}
 

@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from neox_code.checkpoint.layout import ADAPTER_FOLDER, find_checkpoint, get_latest_path
+from neox_code.checkpoint.layout import ADAPTER_FOLDER, find_checkpoint
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import CommandLine, replace_non_json_values
 from neox_code.config.neox import NeoXConfig
@@ -44,17 +44,15 @@ from neox_code.evaluation.heldout import evaluate_heldout
 from neox_code.files import read_json, write_json, write_text
 from neox_code.generation.generator import Generator
 from neox_code.generation.loading import load_model
-from neox_code.installation import CHECKOUT, LAUNCHER
+from neox_code.installation import find_launcher
 from neox_code.languages import LanguageFile, find_language, list_languages
 from neox_code.launch.command import make_launch_command, make_launch_environment
-from neox_code.launch.hosts import find_visible_gpus
 from neox_code.launch.supervise import run
 from neox_code.logs import get_logger, progress
-from neox_code.machine import cpu_computes_bf16
 from neox_code.pages.line_chart import make_line_chart
 from neox_code.pages.number_formats import format_name, format_size
 from neox_code.pages.templates import make_page_environment
-from neox_code.quickstart.main_job import collect_inputs, describe_sources
+from neox_code.quickstart.main_job import choose_precision, collect_inputs, describe_resume, describe_sources
 from neox_code.quickstart.report import collect_losses, format_duration
 from neox_code.quickstart.sample_prompts import sample_prompts
 from neox_code.quickstart.steps import FinishedStep, Step, make_folder_variable, read_records, remove_path
@@ -137,7 +135,7 @@ class AdaptationJob:
                     training,
                     partial(self.train, method),
                     partial(self.delete_run, method),
-                    partial(self.describe_resume, method),
+                    partial(describe_resume, self.output / method),
                 )
                 for method in TRAINED
             ),
@@ -197,9 +195,7 @@ class AdaptationJob:
         """Return the command line of `finetune` for a method."""
         keys: dict[str, Any] = {"train_rows": [str(self.corpus / "train")], "save": str(self.output / method)}
         keys |= ADAPTER_KEYS if method == "lora" else {}
-        if not find_visible_gpus() and not cpu_computes_bf16():
-            keys["precision"] = "fp32"
-        return CommandLine((self.base, self.config_file), keys)
+        return CommandLine((self.base, self.config_file), keys | choose_precision())
 
     def make_config(self, method: str) -> NeoXConfig:
         """Return the configuration of a training. Raise ConfigError or CheckpointError for a base that is no model."""
@@ -230,9 +226,6 @@ class AdaptationJob:
     def delete_run(self, method: str) -> None:
         if (self.output / method).exists():
             remove_path(self.output / method)
-
-    def describe_resume(self, method: str) -> str:
-        return "resumes" if get_latest_path(self.output / method).exists() else "starts over, as there is no checkpoint yet"
 
     def evaluate(self) -> FinishedStep:
         """Measure the model before and after on the new and the known languages, and let each complete the same prompts."""
@@ -314,7 +307,7 @@ class AdaptationJob:
 
     def make_next_commands(self) -> dict[str, str]:
         """Return purpose -> a command line that uses the results."""
-        launcher = LAUNCHER if CHECKOUT in (None, Path.cwd()) else str(CHECKOUT / "deepy.py")
+        launcher = find_launcher()
         base, adapter = str(self.base), str(self.adapter)
         commands = {
             "Complete code with the adapter.": [launcher, "generate", base, "--set", f"adapters={adapter}"],

@@ -37,7 +37,7 @@ from neox_code.corpus.tokens.tokenize_shards import TOKENS_FILE, count_kept_byte
 from neox_code.errors import DataError
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
 from neox_code.files import read_json, read_json_lines, write_text
-from neox_code.installation import CHECKOUT, LAUNCHER
+from neox_code.installation import find_launcher
 from neox_code.launch.command import make_launch_command, make_launch_environment
 from neox_code.launch.hosts import find_visible_gpus
 from neox_code.launch.supervise import run
@@ -219,28 +219,21 @@ class MainJob:
 
     def make_overrides(self) -> dict[str, Any]:
         """Return overrides for this machine: fp32 instead of bf16 on a CPU without bf16 instructions."""
-        is_emulated = self.config.model.precision == "bfloat16" and not find_visible_gpus() and not cpu_computes_bf16()
-        return {"precision": "fp32"} if is_emulated else {}
+        return choose_precision() if self.config.model.precision == "bfloat16" else {}
 
     def delete_training_output(self) -> None:
         for path in [path for pattern in TRAINING_LEAVES for path in self.output.glob(pattern)]:
             remove_path(path)
 
     def describe_training_resume(self) -> str:
-        if not get_latest_path(self.output).exists():
-            return "starts over, as there is no checkpoint yet"
-        return f"resumes after iteration {self.trained_iterations():,}"
-
-    def trained_iterations(self) -> int:
-        """Return the latest checkpoint's iteration. Raise CheckpointError if there is none."""
-        return int(find_checkpoint(self.output).name.removeprefix(STEP_PREFIX))
+        return describe_resume(self.output)
 
     def evaluate(self) -> FinishedStep:
         if not load_summary(self.corpus).evaluated_languages():
             log.info("no language is evaluated, because no language has enough held-out files")
             return FinishedStep(())
         self.run_command("evaluate")
-        return FinishedStep((self.output / f"eval_results_{self.trained_iterations()}.json",))
+        return FinishedStep((self.output / f"eval_results_{find_trained_iterations(self.output)}.json",))
 
     def complete_prompts(self) -> FinishedStep:
         """Sample prompts from the held-out files, and let the model complete them."""
@@ -296,7 +289,7 @@ class MainJob:
 
     def make_next_commands(self) -> dict[str, str]:
         """Return purpose -> a command line that uses the trained model. Run it in the folder in which the quickstart ran."""
-        launcher = LAUNCHER if CHECKOUT in (None, Path.cwd()) else str(CHECKOUT / "deepy.py")
+        launcher = find_launcher()
         config = str(self.paths_file.with_name(MERGED_CONFIG))
         samples = ["--set", "text_gen_type=unconditional", "-o", "samples.jsonl"]
         commands = {
@@ -337,6 +330,23 @@ class MainJob:
         status = run(command, make_launch_environment(self.write_configuration()) | make_folder_variable(self.output), stop_timeout)
         if status != 0:
             raise SystemExit(status)
+
+
+def choose_precision() -> dict[str, str]:
+    """Return an override of bf16 for this machine: fp32 on a CPU without bf16 instructions."""
+    return {} if find_visible_gpus() or cpu_computes_bf16() else {"precision": "fp32"}
+
+
+def describe_resume(save: Path) -> str:
+    """Return what a training that was interrupted does next."""
+    if not get_latest_path(save).exists():
+        return "starts over, as there is no checkpoint yet"
+    return f"resumes after iteration {find_trained_iterations(save):,}"
+
+
+def find_trained_iterations(save: Path) -> int:
+    """Return the latest checkpoint's iteration. Raise CheckpointError if there is none."""
+    return int(find_checkpoint(save).name.removeprefix(STEP_PREFIX))
 
 
 def collect_inputs(config: NeoXConfig, sections: Sequence[str]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import yaml
 from distributed_runs import run_ranks
 from finetuning_job import run_finetuning, write_finetuning
 
-from neox_code.commands.finetune import main
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.errors import ConfigError, DataError
 from neox_code.quickstart.adaptation import METHODS, AdaptationJob, choose_language
+from neox_code.quickstart.demo import main
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "finetuning" / "demo.yml"

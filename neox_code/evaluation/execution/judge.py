@@ -25,6 +25,7 @@ from typing import Literal
 from neox_code.errors import NeoXError
 from neox_code.evaluation.execution.language_files import find_missing_program, get_language, list_file_fields, list_language_names
 from neox_code.processes.sandbox import require_sandbox
+from neox_code.processes.workers import count_available_cores
 
 ROOT = Path(__file__).parents[3]
 START = """import sys
@@ -189,7 +190,7 @@ def run_programs(
             for program in chunk[count:]:
                 finished.put((program, error))
 
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or count_available_cores()
     size = max(1, min(CHUNK, len(waiting) // (4 * workers)))
     pool = ThreadPoolExecutor(workers)
     try:

