@@ -25,7 +25,7 @@ class RowSpan(NamedTuple):
     """True if the span enters the loss."""
 
 
-MISSING, EMPTY, NO_TEXT = "has no column", "has an empty", "has no text in"
+MISSING, EMPTY, NO_TEXT = "has no column", "has an empty column", "has a column without text"
 
 RowConverter = Callable[[Row], list[list[RowSpan]] | BadRow]
 CHAT_COLUMNS = ("role", "content")
@@ -149,7 +149,7 @@ def read_text(row: Mapping[str, Any], column: str, may_be_empty: bool = False) -
         raise_missing(row, column)
     value = row[column]
     if not isinstance(value, str) and not (may_be_empty and value is None):
-        raise UnusableRow(NO_TEXT, f"{column} ({type(value).__name__})")
+        raise UnusableRow(NO_TEXT, f"({column}: {type(value).__name__})")
     if not may_be_empty and not str(value).strip():
         raise UnusableRow(EMPTY, column)
     return value or ""

@@ -108,8 +108,8 @@ def test_every_form_of_file_has_the_same_rows(tmp_path):
     ("row", "keys", "message"),
     [
         ({"prompt": "a"}, {}, "a.jsonl row 2 has no column completion; its columns are prompt."),
-        ({"prompt": "a", "completion": " \n"}, {}, "a.jsonl row 2 has an empty completion."),
-        ({"prompt": "a", "completion": 3}, {}, r"a.jsonl row 2 has no text in completion \(int\)."),
+        ({"prompt": "a", "completion": " \n"}, {}, "a.jsonl row 2 has an empty column completion."),
+        ({"prompt": "a", "completion": 3}, {}, r"a.jsonl row 2 has a column without text \(completion: int\)."),
         ("[1]", {}, r"a.jsonl row 2 is no JSON object \(list\)."),
         ("{", {}, "a.jsonl row 2 is not JSON"),
         (
