@@ -68,6 +68,9 @@ class RunRecord:
     checksums: Mapping[str, str] = field(default_factory=dict)
     """Checksum of every other file (see `checkpoint.checksums`); empty in the records of older versions."""
 
+    device: str = ""
+    """Name of the GPU or processor of rank 0; empty in the records of older versions."""
+
     @property
     def iteration(self) -> int:
         return int(self.state["iteration"])
@@ -96,7 +99,7 @@ def read_record(folder: Path) -> RunRecord | None:
             raise CheckpointError(
                 f"{path} has the format {content['format']!r:.60}, not {FORMAT!r}. Use the version that wrote it."
             )
-        content.setdefault("checksums", {})  # older versions wrote none
+        content = {"checksums": {}, "device": ""} | content  # older versions wrote none
         record = RunRecord(**{known.name: content[known.name] for known in dataclasses.fields(RunRecord)})
         for name in ("state", "config", "origins", "tokenizer", "data", "layout", "files", "checksums"):
             if not isinstance(getattr(record, name), dict):
@@ -117,6 +120,8 @@ def check_values(record: RunRecord) -> None:
                 raise ValueError(f"{section}.{name} is {value!r:.60}")
     if not isinstance(record.run, str) or record.run in ("", ".", "..") or not {"/", "\0"}.isdisjoint(record.run):
         raise ValueError(f"run is {record.run!r:.60}")
+    if not isinstance(record.device, str):
+        raise ValueError(f"device is {record.device!r:.60}")
     if outside := [name for name in record.files if Path(name).is_absolute() or ".." in Path(name).parts]:
         raise ValueError(f"files has {outside[0]!r:.60}")
     draft = Draft()

@@ -3,6 +3,7 @@
 ./deepy.py convert checkpoints model --to huggingface
 ./deepy.py convert checkpoints model.gguf --to gguf --dtype q8_0
 ./deepy.py convert checkpoints model --to huggingface --merge-adapter checkpoints/kotlin/adapter
+./deepy.py convert checkpoints kotlin-adapter --to adapter --adapter checkpoints/kotlin/adapter --card card.yml --push OWNER/NAME
 ./deepy.py convert pythia-410m checkpoints/pythia --to neox --model-parallel-size 2
 
 SOURCE is the folder of a checkpoint of this package or of GPT-NeoX, or of a model of Hugging Face; its format is recognized. OUTPUT
@@ -11,6 +12,7 @@ must be new. The vocabulary and the configuration go with the weights.
 
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 from neox_code.config.command_line import (
     Parser,
@@ -20,6 +22,7 @@ from neox_code.config.command_line import (
     parse_positive_integer,
     parse_positive_number,
 )
+from neox_code.conversion.card_facts import NO_FACTS, CardFacts, load_card_facts
 from neox_code.conversion.convert import WRITERS, convert
 from neox_code.conversion.hub import open_hub, push
 from neox_code.conversion.options import BYTES_PER_SHARD, DTYPES, QUANTIZED, ConversionOptions
@@ -31,7 +34,10 @@ log = get_logger(__name__)
 
 FORMATS_OF_OPTIONS = {
     "shard_size": ("huggingface",),
-    "push": ("huggingface",),
+    "push": ("huggingface", "adapter"),
+    "card": ("huggingface", "adapter"),
+    "merge_adapter": ("neox", "huggingface", "gguf", "universal"),
+    "adapter": ("adapter",),
     "model_parallel_size": ("neox",),
     "pipe_parallel_size": ("neox", "universal"),
 }
@@ -60,7 +66,12 @@ def main(argv: Sequence[str]) -> int:
         help=f"huggingface: largest file of weights (default: {BYTES_PER_SHARD / 1e9:g})",
     )
     parser.add_argument("--merge-adapter", type=parse_path, metavar="DIR", help="add an adapter in PEFT's format to the weights")
-    parser.add_argument("--push", metavar="REPOSITORY", help="huggingface: upload the folder to OWNER/MODEL on the Hub")
+    parser.add_argument(
+        "--adapter", type=parse_path, metavar="DIR", help="adapter: the adapter for SOURCE that is written, with a card"
+    )
+    parser.add_argument("--push", metavar="REPOSITORY", help="huggingface and adapter: upload the folder to OWNER/MODEL on the Hub")
+    keys = ", ".join(each.name for each in fields(CardFacts))
+    parser.add_argument("--card", type=parse_path, metavar="FILE.yml", help=f"huggingface and adapter: facts for the card: {keys}")
     parser.add_argument(
         "--model-parallel-size", type=parse_positive_integer, metavar="T", help="neox: tensor-parallel ranks (default: 1)"
     )
@@ -75,11 +86,15 @@ def main(argv: Sequence[str]) -> int:
         if getattr(words, name) is not None and words.to not in formats:
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option} has no effect on --to {words.to}, only on {' and '.join(formats)}. Leave it out.")
+    if words.to == "adapter" and words.adapter is None:
+        raise ConfigError("--to adapter needs --adapter DIR, the folder of the adapter for SOURCE.")
+    facts = load_card_facts(words.card) if words.card else NO_FACTS
     hub = open_hub(words.push) if words.push else None
     options = ConversionOptions(
         words.dtype,
         int(words.shard_size * 1e9) if words.shard_size else BYTES_PER_SHARD,
-        words.merge_adapter,
+        words.adapter or words.merge_adapter,
+        facts,
         words.model_parallel_size or 1,
         1 if words.pipe_parallel_size is None else words.pipe_parallel_size,
     )

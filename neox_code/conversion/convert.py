@@ -15,6 +15,7 @@ from neox_code.adapters.files import merge_weights, read_adapter
 from neox_code.checkpoint.layout import is_hugging_face_model
 from neox_code.config.hugging_face import OWN_KEYS
 from neox_code.config.neox import NeoXConfig
+from neox_code.conversion.adapter_folder import write_adapter_folder
 from neox_code.conversion.gguf import write_gguf
 from neox_code.conversion.huggingface import write_hugging_face
 from neox_code.conversion.neox import write_neox
@@ -32,6 +33,7 @@ WRITERS: dict[str, Callable[[ModelSource, Path, ConversionOptions], None]] = {
     "huggingface": write_hugging_face,
     "gguf": write_gguf,
     "universal": write_universal,
+    "adapter": write_adapter_folder,
 }
 """Format -> function that writes a model to a new path (a folder; a file for gguf)."""
 
@@ -51,7 +53,7 @@ def convert(
         )
     require_new_path(output)
     source = open_source(path, iteration, overrides)
-    if options.adapter is not None:
+    if options.adapter is not None and form != "adapter":
         adapter = read_adapter(options.adapter, source.model)
         source = replace(source, weights=merge_weights(source.weights, adapter, source.folder))
     if form != "universal":

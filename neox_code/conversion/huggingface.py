@@ -43,7 +43,7 @@ def write_hugging_face(source: ModelSource, output: Path, options: ConversionOpt
     write_json(output / "generation_config.json", tokens)
     write_safetensors(output, shapes, split_parameters(source, rows, dtype), dtype, options.shard_bytes)
     write_tokenizer(source.tokenizer, source.config.data, model.max_position_embeddings, output)
-    write_text(output / "README.md", make_model_card(source))
+    write_text(output / "README.md", make_model_card(source, options.facts, options.adapter))
 
 
 def get_special_ids(source: ModelSource) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import math
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from neox_code.config.hugging_face import choose_architecture
+from neox_code.conversion.card_facts import NO_FACTS, CardFacts, compare_figures
+from neox_code.conversion.finetuning_card import describe_base, describe_method, find_adapter_run, is_finetuning, list_row_files
 from neox_code.conversion.source import ModelSource
 from neox_code.corpus.shards import KEPT, MANIFEST_FILE, SUMMARY_FILE, load_summary
 from neox_code.errors import DataError
@@ -58,23 +61,52 @@ print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0]))
 ```"""
 
 
-def make_model_card(source: ModelSource) -> str:
-    """Return the card in Markdown, with its metadata in YAML."""
+ADAPTER_USE = """\
+## Use
+
+```python
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+base = "BASE"  # the folder or OWNER/NAME of the base model
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = AutoPeftModelForCausalLM.from_pretrained("FOLDER")  # loads the base that adapter_config.json names
+```"""
+
+
+def make_model_card(source: ModelSource, facts: CardFacts = NO_FACTS, adapter: Path | None = None, is_merged: bool = True) -> str:
+    """Return the card in Markdown, with its metadata in YAML.
+
+    With an adapter, training and cost are those of its run. `is_merged` is False if the adapter is published without its base.
+    """
+    found = find_adapter_run(adapter) if adapter else None
+    run = replace(source, folder=found[0], record=found[1]) if found else replace(source, record=None) if adapter else source
+    is_adapter = adapter is not None and not is_merged
+    relation = {"base_model": facts.base_model, "base_model_relation": "adapter" if is_adapter else "finetune"}
     metadata = {
         "language": ["code"],
-        "library_name": "transformers",
+        "license": facts.license,
+        "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["code", choose_architecture(source.model)],
+        **(relation if facts.base_model else {}),
+        "datasets": list(facts.datasets),
+        "tags": ["code", choose_architecture(source.model), *(["lora"] if is_adapter else [])],
     }
+    if not facts.base_model and (adapter or is_finetuning(run.record)):
+        log.warning(
+            "the metadata of the model card has no base_model. Name the base on the Hub (OWNER/NAME) in the file of --card."
+        )
+    name = adapter.resolve().parent.name if adapter else source.name
     parts = [
-        f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---",
-        f"# {escape_markdown(format_name(source.name))}",
-        USE,
+        f"---\n{yaml.safe_dump({key: value for key, value in metadata.items() if value}, sort_keys=False)}---",
+        f"# {escape_markdown(format_name(name))}",
+        ADAPTER_USE.replace("BASE", escape_code(facts.base_model or "BASE")) if is_adapter else USE,
         *describe_model(source),
-        *describe_run(source),
-        *describe_data(source),
-        *describe_results(source),
-        *describe_cost(source),
+        *describe_run(run, facts),
+        *(describe_rows(run, facts) if is_finetuning(run.record) else describe_data(run)),
+        *describe_comparison(run, facts),
+        *describe_results(run),
+        *describe_cost(run, facts),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
     ]
     return "\n\n".join(parts) + "\n"
@@ -90,18 +122,47 @@ def describe_model(source: ModelSource) -> Iterator[str]:
     )
 
 
-def describe_run(source: ModelSource) -> Iterator[str]:
+def describe_run(source: ModelSource, facts: CardFacts) -> Iterator[str]:
     """Yield the length and the settings of the training, from the run's record."""
     record = source.record
     if not record:
         return
-    rows: list[tuple[str, Any]] = [("steps", f"{record.iteration:,}")]
+    rows: list[tuple[str, Any]] = []
+    if is_finetuning(record):
+        rows += [*describe_base(record, facts), ("method", describe_method(record.config))]
+    rows.append(("steps", f"{record.iteration:,}"))
     if tokens := record.state.get("consumed_tokens"):
         rows.append(("tokens seen", f"{int(tokens):,}"))
     rows += [(key, record.config[key]) for key in RUN_KEYS if record.config.get(key) is not None]
-    if record.started_from:
+    if record.started_from and not is_finetuning(record):
         rows.append(("started from", "the weights of another checkpoint"))
     yield "## Training\n\n" + make_table(("setting", "value"), rows)
+
+
+def describe_rows(source: ModelSource, facts: CardFacts) -> Iterator[str]:
+    """Yield a table with the files of rows of a fine-tuning, and the licenses of the rows."""
+    assert source.record
+    rows = []
+    for name, counts in list_row_files(source.record):
+        most = counts.most_common(MOST_LICENSES) if counts else []
+        listed = [f"{format_name(license)} ({count:,})" for license, count in most]
+        further = [f"{len(counts) - MOST_LICENSES} more"] if counts and len(counts) > MOST_LICENSES else []
+        total = "not at hand" if counts is None else f"{counts.total():,}"
+        rows.append((format_name(name), total, ", ".join(listed + further)))
+    named = f"Datasets: {escape_markdown(', '.join(facts.datasets))}.\n\n" if facts.datasets else ""
+    yield f"## Data\n\n{named}Rows of the fine-tuning:\n\n" + make_table(("file", "rows", "licenses, by rows"), rows)
+
+
+def describe_comparison(source: ModelSource, facts: CardFacts) -> Iterator[str]:
+    """Yield a table of the figures before and after a fine-tuning: those of the facts, and the loss on the validation rows."""
+    rows = [(name, f"{before:.4g}", f"{after:.4g}") for name, before, after in compare_figures(facts)]
+    metrics = read_run_metrics(source)
+    starts = [row["validation/start/lm_loss"] for row in metrics if is_number(row.get("validation/start/lm_loss"))]
+    losses = [(row["iteration"], row["validation/lm_loss"]) for row in metrics if is_number(row.get("validation/lm_loss"))]
+    if starts and losses:
+        rows.append((f"loss per learned token, validation, step {losses[-1][0]:,}", f"{starts[0]:.4f}", f"{losses[-1][1]:.4f}"))
+    if rows:
+        yield "## Before and after\n\n" + make_table(("figure", "before", "after"), rows)
 
 
 def describe_data(source: ModelSource) -> Iterator[str]:
@@ -170,20 +231,24 @@ def describe_results(source: ModelSource) -> Iterator[str]:
 METHODS = {"model": "model", "gzip_alone": "gzip", "xz_alone": "xz"}
 
 
-def describe_cost(source: ModelSource) -> Iterator[str]:
-    """Yield the time of the training steps, from the metrics."""
+def describe_cost(source: ModelSource, facts: CardFacts) -> Iterator[str]:
+    """Yield the time of the training steps, from the metrics, the device, and the cost of labelling if the facts have it."""
+    labelling = [("cost of labelling", facts.labelling_cost)] if facts.labelling_cost else []
     rows = [row for row in read_run_metrics(source) if is_number(row.get("runtime/iteration_time"))]
     if not (rows and source.record):
+        if labelling:
+            yield "## Cost\n\n" + make_table(("figure", "value"), labelling)
         return
     steps = [row["iteration"] - before for row, before in zip(rows, [0, *(row["iteration"] for row in rows)], strict=False)]
     hours = sum(row["runtime/iteration_time"] * count for row, count in zip(rows, steps, strict=True)) / 3600
     layout = source.record.layout
     ranks = math.prod(max(1, layout.get(f"{axis}_parallel_size", 1)) for axis in ("data", "model", "pipe"))
-    facts = [("ranks (a GPU or a process on a CPU each)", f"{ranks:,}"), ("hours of all ranks together", f"{hours * ranks:.3g}")]
+    figures = [("device", source.record.device)] if source.record.device else []
+    figures += [("ranks (a GPU or a process on a CPU each)", f"{ranks:,}"), ("hours of all ranks together", f"{hours * ranks:.3g}")]
     speeds = [row["runtime/tokens_per_sec"] for row in rows if is_number(row.get("runtime/tokens_per_sec"))]
     if speeds:
-        facts.append(("tokens per second, median", f"{statistics.median(speeds):,.0f}"))
-    yield "## Cost\n\nThe training steps, without validation and saves:\n\n" + make_table(("figure", "value"), facts)
+        figures.append(("tokens per second, median", f"{statistics.median(speeds):,.0f}"))
+    yield "## Cost\n\nThe training steps, without validation and saves:\n\n" + make_table(("figure", "value"), figures + labelling)
 
 
 def read_run_metrics(source: ModelSource) -> list[Mapping[str, Any]]:
@@ -225,3 +290,8 @@ def escape_markdown(text: str) -> str:
     '\\\\<b\\\\>\\\\*x\\\\*\\\\</b\\\\>\\\\\\\\n\\\\[a\\\\](https\\\\://b.c)'
     """
     return re.sub(r"([\\`*\[\]#!|<>~$&:@])", r"\\\1", escape_invisible(text))
+
+
+def escape_code(text: str) -> str:
+    """Return text for a Python string in double quotes inside a block of code."""
+    return re.sub(r"[^\w./-]", "_", text)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from neox_code.conversion.card_facts import NO_FACTS, CardFacts
+
 DTYPES = ("fp32", "fp16", "bfloat16")
 QUANTIZED = ("q8_0", "q4_0")
 """Quantized types, which only GGUF has: blocks of 32 weights share a scale, and each weight has 8 or 4 bits."""
@@ -19,7 +21,10 @@ class ConversionOptions:
     """Maximum size in bytes of a file of weights."""
 
     adapter: Path | None = None
-    """Folder of an adapter for the model, whose weights are added to the model's."""
+    """Folder of an adapter for the model, whose weights are added to the model's; with the format adapter, what is written."""
+
+    facts: CardFacts = NO_FACTS
+    """Facts for the model card that no run records."""
 
     model_parallel_size: int = 1
     pipe_parallel_size: int = 1

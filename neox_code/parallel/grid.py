@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch.distributed import ProcessGroup
 
+from neox_code.machine import read_processor_name
 from neox_code.parallel.plain_layers import LayerMaker, PlainLayers
 
 CPU = torch.device("cpu")
@@ -69,6 +70,11 @@ def single_process_grid(device: torch.device | str = "cpu") -> ParallelGrid:
 def select_device(local_rank: int = 0) -> torch.device:
     """Return this rank's GPU, or the CPU on a machine without GPUs."""
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def read_device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or of this machine's processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else read_processor_name()
 
 
 def read_memory_bytes(device: torch.device) -> int:

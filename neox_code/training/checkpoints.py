@@ -52,7 +52,7 @@ from neox_code.files import folder_lock, read_json
 from neox_code.logs import get_logger, is_rank_zero
 from neox_code.pages.number_formats import format_size
 from neox_code.parallel.collectives import is_true_on_any_rank, run_on_rank_zero
-from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.grid import ParallelGrid, read_device_name
 from neox_code.tokenizer.comparison import describe_vocabulary
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.vocabulary_file import find_vocabulary_files
@@ -360,6 +360,7 @@ def find_resume_point(
         tokenizer=describe_vocabulary(tokenizer),
         data=data,
         layout={**layout, SCORED_ROWS: scored_rows},
+        device=read_device_name(grid.device),
     )
     return start, config, record, changes
 

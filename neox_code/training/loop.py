@@ -110,6 +110,8 @@ class Run:
         bar = progress("training", training.train_iters, " steps", every_seconds=60, done=state.iteration)
         collecting = collect_garbage_by_hand(training.gc_interval)
         with self.watchdog, bar as advance, collecting as maybe_collect, self.checkpoints.finishing(self.suspend_for_save):
+            if training.finetune and state.iteration == 0:
+                self.maybe_evaluate("validation/start", self.loaders.valid)
             self.meter.begin_interval()
             while not state.is_finished(training):
                 try:

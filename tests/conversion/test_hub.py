@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed_runs import run_ranks
+from finetuning_job import run_finetuning, write_finetuning
 from foreign_checkpoint import build_peer, write_foreign_checkpoint
+from huggingface_hub import ModelCard
 
 KEYS = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 32, "pos_emb": "rotary"}
 KEYS |= {"no_weight_tying": True}
@@ -108,3 +111,29 @@ def test_what_prevents_an_upload_is_reported_before_the_conversion(folder, hub, 
     done = convert(folder, hub.server_port if is_reachable else 9, *options, token=token)
     assert (done.returncode, "Traceback" in done.stderr, sentence in done.stderr) == (2, False, True), done.stderr
     assert not (folder / "out").exists()
+
+
+def test_an_adapter_is_uploaded_with_the_card_of_its_run(hub, tmp_path):
+    file = write_finetuning(tmp_path)
+    run_ranks(1, run_finetuning, str(file), {"save": str(tmp_path / "source"), "train_iters": 1})
+    keys = {"load": str(tmp_path / "source"), "save": str(tmp_path / "lora"), "train_iters": 2, "lora_rank": 4, "lora_alpha": 8}
+    run_ranks(1, run_finetuning, str(file), keys)
+    adapter = tmp_path / "lora" / "adapter"
+    (tmp_path / "card.yml").write_text("base_model: me/base\n")
+    words = ["--to", "adapter", "--adapter", str(adapter)]
+    done = convert(tmp_path, hub.server_port, *words, "--card", str(tmp_path / "card.yml"), "--push", "me/model")
+    assert done.returncode == 0, done.stderr
+    assert hub.files.keys() == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+    assert hub.files["adapter_model.safetensors"] == (adapter / "adapter_model.safetensors").read_bytes()
+    described = json.loads((adapter / "adapter_config.json").read_text())
+    assert json.loads(hub.files["adapter_config.json"]) == described | {"base_model_name_or_path": "me/base"}
+    text = hub.files["README.md"].decode()
+    data = ModelCard(text).data
+    assert (data.base_model, data.base_model_relation, data.library_name) == ("me/base", "adapter", "peft")
+    assert all(part in text for part in ("| method | LoRA, rank 4, alpha 8 |", "| steps | 2 |", "rows.jsonl (train) | 40 |")), text
+
+    other = tmp_path / "other"
+    run_ranks(1, run_finetuning, str(file), {"save": str(other / "source"), "train_iters": 1, "seed": 99})
+    done = convert(other, hub.server_port, *words)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert f"{adapter} is an adapter for another base" in done.stderr and not (other / "out").exists()
