@@ -14,7 +14,16 @@ import pytest
 from neox_code.errors import NeoXError
 from neox_code.processes import sandbox as sandbox_module
 from neox_code.processes.procfs import list_processes, read_command
-from neox_code.processes.sandbox import MOST_WAITING, Finished, Limits, Sandbox, execute, find_missing_parts, require_sandbox
+from neox_code.processes.sandbox import (
+    MOST_WAITING,
+    TICK_SECONDS,
+    Finished,
+    Limits,
+    Sandbox,
+    execute,
+    find_missing_parts,
+    require_sandbox,
+)
 
 SYSTEM = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.base_prefix]
 LIMITS = Limits(seconds=1.0, memory_bytes=256 << 20, file_bytes=8 << 20, files=100, output_bytes=1000)
@@ -120,6 +129,17 @@ def test_a_hostile_program_reaches_nothing_and_leaves_nothing(name, sandbox, tmp
     assert list_left(tmp_path) == []
     sandbox.clean()
     assert list(sandbox.folder.iterdir()) == []
+
+
+def test_memory_that_a_program_has_from_its_parent_until_it_begins_is_not_its_own(sandbox):
+    held = b"x" * LIMITS.memory_bytes
+
+    def begin_late(report: int) -> None:
+        time.sleep(4 * TICK_SECONDS)
+        execute(["/bin/echo", "done"], {})(report)
+
+    finished = sandbox.run(begin_late, LIMITS)
+    assert (finished.stdout, finished.exceeded, len(held)) == (b"done\n", None, LIMITS.memory_bytes)
 
 
 def test_the_time_limit_leaves_out_the_wait_for_a_core(sandbox):
