@@ -65,7 +65,7 @@ DEBIAN_FOLDERS = ("/usr/share", "/usr/lib")
 
 MAX_CORPUS_BYTES = 8_000_000
 SHARES = (90, 0, 10)
-NEW_BYTES, KNOWN_BYTES = 150_000, 50_000
+NEW_BYTES, KNOWN_BYTES = 100_000, 30_000
 """Bytes of held-out files that are evaluated: of the new language, and of each language that the base was trained on."""
 
 ADAPTER_KEYS = {"lora_rank": 16, "lora_alpha": 32.0}

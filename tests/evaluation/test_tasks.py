@@ -19,6 +19,7 @@ from neox_code.evaluation.registry import find_task
 from neox_code.evaluation.runner import find_missing_package, make_settings
 from neox_code.evaluation.task import CheckSettings, Protocol, Task, TaskInputs, TaskSample
 from neox_code.evaluation.tasks.evalplus_check import check_inputs
+from neox_code.evaluation.tasks.human_eval import make_go_source
 from neox_code.evaluation.tasks.multipl_e import LANGUAGES
 
 DATA = os.environ.get("NEOX_CODE_TEST_DATA")
@@ -275,3 +276,14 @@ def test_a_mistake_with_tasks_is_a_sentence_and_status_2(tmp_path, monkeypatch, 
     assert sentence in error
     assert "Traceback" not in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl"]
+
+
+def test_a_go_test_imports_what_its_code_uses_and_not_what_its_comments_and_literals_name():
+    code = """// A list of strings.
+func F() string { /* os.Exit */ return "math.Pi" + `fmt.Sprint` + strconv.Itoa('"') + strings.Title("x") }
+"""
+    row = {"test_setup": 'import (\n"testing"\n"os"\n)', "test": "func TestF(t *testing.T) { sort.Ints(nil) }"}
+    imports = make_go_source(code, row).split("(")[1].split(")")[0].split()
+    assert imports == ['"sort"', '"strconv"', '"strings"', '"testing"']
+    other = make_go_source("// A list of strings.\nfunc F() {}\n", row).split("(")[1].split(")")[0].split()
+    assert other == ['"sort"', '"testing"']

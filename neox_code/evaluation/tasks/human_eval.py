@@ -75,11 +75,16 @@ GO_PACKAGES = (
 )
 
 
+GO_TEXT = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|`[^`]*`|'(?:\\.|[^'\\\n])+'""", re.DOTALL)
+"""Comments and literals of Go, in which the name of a package uses nothing."""
+
+
 def make_go_source(code: str, row: Mapping[str, str]) -> str:
     """Return the test file. It imports the packages whose names occur, since Go refuses an import that is missing or unused."""
     body = GO_IMPORT.sub("", code) + "\n" + row["test"]
     named = re.findall(r'"([^"]+)"', "".join(map("".join, GO_IMPORT.findall(row["test_setup"] + "\n" + code))))
-    used = [path for path in sorted({*named, *GO_PACKAGES}) if re.search(rf"\b{path.rpartition('/')[2]}\.", body)]
+    names = set(re.findall(r"\b(\w+)\.", GO_TEXT.sub(" ", body)))
+    used = [path for path in sorted({*named, *GO_PACKAGES}) if path.rpartition("/")[2] in names]
     return "package main\n\nimport (\n" + "".join(f'\t"{path}"\n' for path in used) + f")\n{body}"
 
 
