@@ -15,7 +15,7 @@ from neox_code.corpus.shards import iter_documents
 from neox_code.tokenizer.train_bpe import draw_number
 
 LONGEST = 480
-"""Maximum length of a prompt in characters."""
+"""Maximum length of a prompt in characters, unless `longest` is given."""
 
 DEFINITION = re.compile(
     r"""^(?:
@@ -41,19 +41,26 @@ class Prompt:
 
 
 def sample_prompts(
-    corpus: str | Path, split: str, languages: Sequence[str], is_prompt: Callable[[str], bool], *, per_language: int, seed: int
+    corpus: str | Path,
+    split: str,
+    languages: Sequence[str],
+    is_prompt: Callable[[str], bool],
+    *,
+    per_language: int,
+    seed: int,
+    longest: int = LONGEST,
 ) -> list[Prompt]:
     """Return the first lines of a seeded sample of files of each language, in the order of the languages.
 
-    A prompt begins at the first function or class of its file. A file without function and class is sampled only if the other files
-    are too few; its prompt begins below its license or copyright notice, because a model completes such a notice from memory. A
-    file is sampled only if it is longer than its prompt and `is_prompt` accepts the prompt.
+    A prompt has at most `longest` characters, and begins at the first function or class of its file. A file without function and
+    class is sampled only if the other files are too few; its prompt begins below its license or copyright notice, because a model
+    completes such a notice from memory. A file is sampled only if it is longer than its prompt and `is_prompt` accepts the prompt.
     """
     chosen: dict[str, list[tuple[bool, float, Prompt]]] = {}
     for document in iter_documents(corpus, split, languages):
         definition = DEFINITION.search(document.text)
         text = document.text[definition.start() :] if definition else strip_notice(document.text)
-        start = take_first_lines(text)
+        start = take_first_lines(text, longest)
         if len(start) < len(text) and is_prompt(start):
             prompt = Prompt(document.language, document.repository, document.path, start)
             candidates = [*chosen.get(document.language, []), (definition is None, draw_number(document.sha256, seed), prompt)]
@@ -72,7 +79,7 @@ def strip_notice(text: str) -> str:
     return text[len(comment) :] if is_notice else text
 
 
-def take_first_lines(text: str, longest: int = LONGEST) -> str:
+def take_first_lines(text: str, longest: int) -> str:
     """Return the first whole lines of a text, at most `longest` characters. A longer first line is cut.
 
     >>> take_first_lines("import os\\nimport sys\\n", 12), take_first_lines("0123456789", 4)

@@ -54,6 +54,10 @@ def test_the_page_has_the_figures_and_a_second_run_skips_every_step(folder, monk
     assert bits["full"]["Lua"] < bits["before"]["Lua"]
     assert bits["lora"]["Lua"] != bits["before"]["Lua"]
     assert {figures["methods"][method]["steps"] for method in ("lora", "full")} == {4}
+    beginnings = [prompt["text"] for prompt in figures["prompts"]]
+    files = [path.read_text() for path in (folder / "lua").rglob("*.lua")]
+    assert beginnings and all(any(file.startswith(text) for file in files) for text in beginnings)
+    assert all(len(found["completions"]) == len(beginnings) for found in figures["methods"].values())
     page = (folder / "demo" / "adaptation.html").read_text()
     assert all(f"{value:.3f}" in page for row in bits.values() for value in row.values())
     assert not any(word in page for word in ("<script", "<link", "src=", "http"))
