@@ -12,7 +12,6 @@ must be new. The vocabulary and the configuration go with the weights.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 
 from neox_code.config.command_line import (
     Parser,
@@ -22,7 +21,7 @@ from neox_code.config.command_line import (
     parse_positive_integer,
     parse_positive_number,
 )
-from neox_code.conversion.card_facts import NO_FACTS, CardFacts, load_card_facts
+from neox_code.conversion.card_facts import KEYS, NO_FACTS, load_card_facts
 from neox_code.conversion.convert import WRITERS, convert
 from neox_code.conversion.hub import open_hub, push
 from neox_code.conversion.options import BYTES_PER_SHARD, DTYPES, QUANTIZED, ConversionOptions
@@ -70,8 +69,8 @@ def main(argv: Sequence[str]) -> int:
         "--adapter", type=parse_path, metavar="DIR", help="adapter: the adapter for SOURCE that is written, with a card"
     )
     parser.add_argument("--push", metavar="REPOSITORY", help="huggingface and adapter: upload the folder to OWNER/MODEL on the Hub")
-    keys = ", ".join(each.name for each in fields(CardFacts))
-    parser.add_argument("--card", type=parse_path, metavar="FILE.yml", help=f"huggingface and adapter: facts for the card: {keys}")
+    card = f"huggingface and adapter: facts for the card: {', '.join(KEYS)}"
+    parser.add_argument("--card", type=parse_path, metavar="FILE.yml", help=card)
     parser.add_argument(
         "--model-parallel-size", type=parse_positive_integer, metavar="T", help="neox: tensor-parallel ranks (default: 1)"
     )

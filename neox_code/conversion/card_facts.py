@@ -10,14 +10,17 @@ after: results/after
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from neox_code.config.yaml_merge import parse_value
 from neox_code.errors import ConfigError, DataError
-from neox_code.files import read_json
+from neox_code.files import read_bounded, read_json
+
+TEXTS = ("base_model", "base_license", "license", "labelling_cost", "before", "after")
+KEYS = ("datasets", *TEXTS)
 
 
 @dataclass(frozen=True)
@@ -27,52 +30,44 @@ class CardFacts:
     license: str | None = None
     datasets: tuple[str, ...] = ()
     labelling_cost: str | None = None
-    before: str | None = None
-    after: str | None = None
+    comparison: tuple[tuple[str, float, float], ...] = ()
+    """Name, value before and value after of each figure that both results have."""
 
 
 NO_FACTS = CardFacts()
 
 
 def load_card_facts(path: Path) -> CardFacts:
-    """Return the facts of a YAML file. Raise ConfigError for an unknown key or a value of another type."""
+    """Return the facts of a YAML file. Raise ConfigError for an unknown key or a value of another type, DataError for results."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_value(read_bounded(path).decode())
+    except (DataError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--card {path} cannot be read: {' '.join(str(error).split())}. Correct the path or the file.") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"--card {path} has no keys and values. Keys: {', '.join(each.name for each in fields(CardFacts))}.")
-    known = {each.name for each in fields(CardFacts)}
-    if unknown := sorted(str(key) for key in content if key not in known):
-        raise ConfigError(f"{path}: {unknown[0]} is no key of a card. Keys: {', '.join(sorted(known))}.")
-    values: dict[str, Any] = {}
+        raise ConfigError(f"--card {path} has no keys and values. Keys: {', '.join(KEYS)}.")
+    if unknown := sorted(str(key) for key in content if key not in KEYS):
+        raise ConfigError(f"{path}: {unknown[0]} is no key of a card. Keys: {', '.join(sorted(KEYS))}.")
+    names = content.get("datasets", [])
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: datasets ({names!r:.60}) must be a list of names.")
     for key, value in content.items():
-        if key == "datasets":
-            names = [value] if isinstance(value, str) else value
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise ConfigError(f"{path}: datasets ({value!r:.60}) must be a list of names.")
-            values[key] = tuple(names)
-        elif isinstance(value, (str, int, float)) and not isinstance(value, bool) and str(value).strip():
-            values[key] = str(value)
-        else:
+        is_text = isinstance(value, (str, int, float)) and not isinstance(value, bool) and str(value).strip()
+        if key in TEXTS and not is_text:
             raise ConfigError(f"{path}: {key} ({value!r:.60}) must be a text.")
-    facts = CardFacts(**values)
-    if (facts.before is None) != (facts.after is None):
+    texts = {key: str(value) for key, value in content.items() if key in TEXTS}
+    before, after = texts.pop("before", None), texts.pop("after", None)
+    if (before is None) != (after is None):
         raise ConfigError(f"{path}: before and after belong together. Add the other one.")
-    compare_figures(facts)
-    return facts
+    comparison = compare_figures(before, after) if before and after else ()
+    return CardFacts(**texts, datasets=tuple(names), comparison=comparison)
 
 
-def compare_figures(facts: CardFacts) -> list[tuple[str, float, float]]:
-    """Return name, value before and value after of each figure that both results have. Raise DataError if they share none."""
-    if facts.before is None or facts.after is None:
-        return []
-    before, after = read_figures(Path(facts.before)), read_figures(Path(facts.after))
-    rows = [(name, before[name], after[name]) for name in before if name in after]
-    if not rows:
-        raise DataError(
-            f"before ({facts.before}) and after ({facts.after}) have no figure in common. Name results of `evaluate` of one task."
-        )
+def compare_figures(before: str, after: str) -> tuple[tuple[str, float, float], ...]:
+    """Return the figures that two results of `evaluate` share. Raise DataError if there are none."""
+    first, second = read_figures(Path(before)), read_figures(Path(after))
+    if not (rows := tuple((name, value, second[name]) for name, value in first.items() if name in second)):
+        raise DataError(f"before ({before}) and after ({after}) have no figure in common. Name results of `evaluate` of one task.")
     return rows
 
 

@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-import pyarrow.parquet as pq
 import yaml
 
 from neox_code.checkpoint.layout import find_checkpoint
 from neox_code.checkpoint.record import RunRecord, read_record
+from neox_code.config.yaml_merge import parse_value
 from neox_code.conversion.card_facts import CardFacts
-from neox_code.corpus.sources.json_lines import read_lines
-from neox_code.errors import CheckpointError
+from neox_code.corpus.sources.row_files import BadRow, read_rows
+from neox_code.errors import CheckpointError, DataError
+from neox_code.files import read_bounded
 from neox_code.logs import get_logger
 
 log = get_logger(__name__)
@@ -41,15 +41,15 @@ def describe_base(record: RunRecord, facts: CardFacts) -> list[tuple[str, str]]:
     folder = Path(str((record.started_from or {}).get("load") or ""))
     rows = [("base model", facts.base_model or folder.name)] if facts.base_model or folder.name else []
     license_name = facts.base_license or read_card_metadata(folder / "README.md").get("license")
-    return rows + ([("license of the base model", str(license_name))] if license_name else [])
+    return rows + ([("license of the base model", license_name)] if isinstance(license_name, str) else [])
 
 
 def read_card_metadata(path: Path) -> Mapping[str, Any]:
     """Return the YAML metadata at the top of a model card; {} without a card that can be read."""
     try:
-        first, _, rest = path.read_text(encoding="utf-8").partition("---\n")
-        found = yaml.safe_load(rest.partition("\n---")[0]) if not first else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        first, _, rest = read_bounded(path).decode().partition("---\n")
+        found = parse_value(rest.partition("\n---")[0]) if not first else None
+    except (DataError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -85,7 +85,7 @@ def list_row_files(record: RunRecord) -> Iterator[tuple[str, Counter[str] | None
             try:
                 is_same = path.stat().st_size == file.get("bytes")
                 counts = count_licenses_of_rows(path) if is_same else None
-            except (OSError, ValueError) as error:
+            except (DataError, OSError) as error:
                 log.warning("the model card has no licenses of %s (%s)", path, error)
                 counts = None
             yield f"{path.parent.name}/{path.name} ({key.removesuffix('_rows')})", counts
@@ -95,13 +95,6 @@ NOT_GIVEN = "not given"
 
 
 def count_licenses_of_rows(path: Path) -> Counter[str]:
-    """Return the number of rows of a file by their column `license`."""
-    if path.suffix == ".parquet":
-        with pq.ParquetFile(path) as table:
-            if "license" not in table.schema_arrow.names:
-                return Counter({NOT_GIVEN: table.metadata.num_rows})
-            values = table.read(["license"]).column(0).to_pylist()
-    else:
-        rows = (orjson.loads(line) for _, line, _ in read_lines(path, 0, None) if not line.isspace())
-        values = [row.get("license") if isinstance(row, dict) else None for row in rows]
+    """Return the number of rows of a file by their column `license`. Raise DataError if the file is damaged."""
+    values = [None if isinstance(row, BadRow) else row.get("license") for _, row in read_rows(path)]
     return Counter(", ".join(map(str, value)) if isinstance(value, list) else str(value or NOT_GIVEN) for value in values)

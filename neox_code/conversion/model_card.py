@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from neox_code.config.hugging_face import choose_architecture
-from neox_code.conversion.card_facts import NO_FACTS, CardFacts, compare_figures
+from neox_code.conversion.card_facts import NO_FACTS, CardFacts
 from neox_code.conversion.finetuning_card import describe_base, describe_method, find_adapter_run, is_finetuning, list_row_files
 from neox_code.conversion.source import ModelSource
 from neox_code.corpus.shards import KEPT, MANIFEST_FILE, SUMMARY_FILE, load_summary
@@ -61,6 +61,9 @@ print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0]))
 ```"""
 
 
+Metrics = list[Mapping[str, Any]]
+"""Rows of a run's metrics file."""
+
 ADAPTER_USE = """\
 ## Use
 
@@ -79,8 +82,11 @@ def make_model_card(source: ModelSource, facts: CardFacts = NO_FACTS, adapter: P
 
     With an adapter, training and cost are those of its run. `is_merged` is False if the adapter is published without its base.
     """
-    found = find_adapter_run(adapter) if adapter else None
-    run = replace(source, folder=found[0], record=found[1]) if found else replace(source, record=None) if adapter else source
+    run = source
+    if adapter:
+        folder, record = find_adapter_run(adapter) or (source.folder, None)
+        run = replace(source, folder=folder, record=record)
+    metrics = read_run_metrics(run)
     is_adapter = adapter is not None and not is_merged
     relation = {"base_model": facts.base_model, "base_model_relation": "adapter" if is_adapter else "finetune"}
     metadata = {
@@ -104,9 +110,9 @@ def make_model_card(source: ModelSource, facts: CardFacts = NO_FACTS, adapter: P
         *describe_model(source),
         *describe_run(run, facts),
         *(describe_rows(run, facts) if is_finetuning(run.record) else describe_data(run)),
-        *describe_comparison(run, facts),
-        *describe_results(run),
-        *describe_cost(run, facts),
+        *describe_comparison(metrics, facts),
+        *describe_results(run, metrics),
+        *describe_cost(run, metrics, facts),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
     ]
     return "\n\n".join(parts) + "\n"
@@ -153,10 +159,9 @@ def describe_rows(source: ModelSource, facts: CardFacts) -> Iterator[str]:
     yield f"## Data\n\n{named}Rows of the fine-tuning:\n\n" + make_table(("file", "rows", "licenses, by rows"), rows)
 
 
-def describe_comparison(source: ModelSource, facts: CardFacts) -> Iterator[str]:
+def describe_comparison(metrics: Metrics, facts: CardFacts) -> Iterator[str]:
     """Yield a table of the figures before and after a fine-tuning: those of the facts, and the loss on the validation rows."""
-    rows = [(name, f"{before:.4g}", f"{after:.4g}") for name, before, after in compare_figures(facts)]
-    metrics = read_run_metrics(source)
+    rows = [(name, f"{before:.4g}", f"{after:.4g}") for name, before, after in facts.comparison]
     starts = [row["validation/start/lm_loss"] for row in metrics if is_number(row.get("validation/start/lm_loss"))]
     losses = [(row["iteration"], row["validation/lm_loss"]) for row in metrics if is_number(row.get("validation/lm_loss"))]
     if starts and losses:
@@ -205,7 +210,7 @@ def count_licenses(corpus: Path) -> dict[str | None, dict[str | None, tuple[int,
     return counts
 
 
-def describe_results(source: ModelSource) -> Iterator[str]:
+def describe_results(source: ModelSource, metrics: Metrics) -> Iterator[str]:
     """Yield the bits per byte that `evaluate` measured for the model and for compressors, and the last validation loss."""
     if not source.record:
         return
@@ -219,7 +224,7 @@ def describe_results(source: ModelSource) -> Iterator[str]:
     except (DataError, KeyError, TypeError, ValueError) as error:
         log.warning("the model card has no evaluation: %s has no results (%s)", path, error)
         rows = []
-    losses = [row["validation/lm_loss"] for row in read_run_metrics(source) if is_number(row.get("validation/lm_loss"))]
+    losses = [row["validation/lm_loss"] for row in metrics if is_number(row.get("validation/lm_loss"))]
     parts = [f"Loss per token on the validation split, in nats: {losses[-1]:.4f}."] if losses else []
     if rows:
         heading = ("language", "files", *METHODS.values())
@@ -231,10 +236,10 @@ def describe_results(source: ModelSource) -> Iterator[str]:
 METHODS = {"model": "model", "gzip_alone": "gzip", "xz_alone": "xz"}
 
 
-def describe_cost(source: ModelSource, facts: CardFacts) -> Iterator[str]:
+def describe_cost(source: ModelSource, metrics: Metrics, facts: CardFacts) -> Iterator[str]:
     """Yield the time of the training steps, from the metrics, the device, and the cost of labelling if the facts have it."""
     labelling = [("cost of labelling", facts.labelling_cost)] if facts.labelling_cost else []
-    rows = [row for row in read_run_metrics(source) if is_number(row.get("runtime/iteration_time"))]
+    rows = [row for row in metrics if is_number(row.get("runtime/iteration_time"))]
     if not (rows and source.record):
         if labelling:
             yield "## Cost\n\n" + make_table(("figure", "value"), labelling)
@@ -251,7 +256,7 @@ def describe_cost(source: ModelSource, facts: CardFacts) -> Iterator[str]:
     yield "## Cost\n\nThe training steps, without validation and saves:\n\n" + make_table(("figure", "value"), figures + labelling)
 
 
-def read_run_metrics(source: ModelSource) -> list[Mapping[str, Any]]:
+def read_run_metrics(source: ModelSource) -> Metrics:
     """Return the rows of the run's metrics file up to the checkpoint; an empty list without the file."""
     record = source.record
     named = record.config.get("metrics_file") if record else None

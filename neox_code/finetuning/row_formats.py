@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from neox_code.config.finetuning import FinetuningConfig
 from neox_code.config.spelling import find_nearest
+from neox_code.corpus.sources.row_files import BadRow, Row
 from neox_code.errors import ConfigError
-from neox_code.finetuning.row_files import BadRow, Row
 from neox_code.finetuning.templates import Piece, Template, find_special_ids, read_template
 from neox_code.tokenizer.protocol import Tokenizer
 

@@ -15,13 +15,13 @@ import numpy as np
 
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
+from neox_code.corpus.sources.row_files import find_row_files
 from neox_code.data.batch import collate
 from neox_code.data.index_cache import IndexCache
 from neox_code.data.loaders import BatchLoader, Loaders, choose_cache_folder, choose_dropout_key, count_token_bytes
 from neox_code.data.megatron_datasets import EpochSamples, SampleDataset, enter_once_per_host, log_middles
 from neox_code.errors import DataError
 from neox_code.finetuning.middles import RowMiddles, build_row_middles
-from neox_code.finetuning.row_files import find_row_files
 from neox_code.finetuning.samples import RowSamples, WholeBatches, collate_padded
 from neox_code.finetuning.selection import Indices, RowPieces, divide_by_projects, drop_evaluated, limit_lengths
 from neox_code.finetuning.token_rows import REPORTED_ROWS, TokenRows, load_token_rows

@@ -19,11 +19,11 @@ import xxhash
 from numpy.typing import NDArray
 
 from neox_code.config.finetuning import FinetuningConfig
+from neox_code.corpus.sources.row_files import BadRow, Row, RowPlace, read_rows
 from neox_code.data.index_cache import Arrays, IndexCache
 from neox_code.data.indexed_dataset import choose_id_dtype
 from neox_code.errors import DataError
 from neox_code.files import hash_file
-from neox_code.finetuning.row_files import BadRow, Row, RowPlace, read_rows
 from neox_code.finetuning.row_formats import RowSpan, build_row_converter
 from neox_code.finetuning.templates import read_template
 from neox_code.logs import format_plural, get_logger, progress

@@ -106,6 +106,8 @@ def test_the_card_of_a_finetuned_model_has_base_rows_method_cost_and_figures_bef
     assert f"| {before['validation/start/lm_loss']:.4f} | {after:.4f} |" in text
     assert any(line.startswith("| device | ") for line in lines)
 
+    (tmp_path / "base" / "README.md").write_text("---\na: &a [1]\nlicense: [*a, *a]\n---\n")
+    assert "license of the base model" not in make_model_card(source)
     plain = make_model_card(source)
     assert "labelling" not in plain and "base_model" not in plain and "| base model | base |" in plain
     (tmp_path / "rows.jsonl").write_text("{}")

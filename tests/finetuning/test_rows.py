@@ -12,9 +12,9 @@ import zstandard
 from finetuning_job import write_rows
 
 from neox_code.config.finetuning import FinetuningConfig
+from neox_code.corpus.sources.row_files import find_row_files, read_rows
 from neox_code.data.index_cache import IndexCache
 from neox_code.errors import ConfigError, DataError
-from neox_code.finetuning.row_files import find_row_files, read_rows
 from neox_code.finetuning.samples import RowSamples
 from neox_code.finetuning.selection import divide_by_projects, drop_evaluated, limit_lengths
 from neox_code.finetuning.templates import find_special_ids, read_template
