@@ -404,7 +404,7 @@ class Sandbox:
         for descriptor in [ending, *pipes] + ([] if self.owner is None else [self.owner]):
             poll.register(descriptor, select.POLLIN)
         next_check = time.monotonic() + TICK_SECONDS
-        shared = measure_memory([os.getpid()])  # the child has this process's memory too, until it executes another program
+        is_forked = True  # and has this process's memory too, until it executes another program
         try:
             while True:
                 remaining = deadline - time.monotonic()
@@ -426,10 +426,10 @@ class Sandbox:
                         keep_output(output, data, limits.output_bytes)
                     else:
                         poll.unregister(descriptor)
-                        shared = 0 if descriptor == pipes[2] else shared  # the report's descriptor is closed by execve
+                        is_forked &= descriptor != pipes[2]  # the report's descriptor is closed by execve
                 if time.monotonic() >= next_check:
                     family = [child] if limits.processes == 1 else find_descendants(others)
-                    if measure_memory(family) > limits.memory_bytes + shared:
+                    if measure_memory(family) > limits.memory_bytes + (measure_memory([os.getpid()]) if is_forked else 0):
                         return "memory"
                     if self.has_too_many_files(limits):
                         return "files"
