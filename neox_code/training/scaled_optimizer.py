@@ -1,5 +1,6 @@
 """Base classes of the project's optimizers: a loss scale and skipped steps, which an engine passes on the device, and `step`."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,6 @@ class ScaledOptimizer(ScaledGradients, torch.optim.Optimizer):
         self.update()
         return loss
 
+    @abstractmethod
     def update(self) -> None:
         """Update all parameters that have gradients."""
-        raise NotImplementedError
