@@ -43,7 +43,7 @@ from neox_code.errors import ConfigError, DataError
 from neox_code.evaluation.heldout import evaluate_heldout
 from neox_code.files import read_json, write_json, write_text
 from neox_code.generation.generator import Generator
-from neox_code.generation.loading import LoadedModel, load_model
+from neox_code.generation.loading import load_model
 from neox_code.installation import find_launcher
 from neox_code.languages import LanguageFile, find_language, list_languages
 from neox_code.launch.command import make_launch_command, make_launch_environment
@@ -54,8 +54,9 @@ from neox_code.pages.number_formats import format_name, format_size
 from neox_code.pages.templates import make_page_environment
 from neox_code.quickstart.main_job import choose_precision, collect_inputs, describe_resume, describe_sources
 from neox_code.quickstart.report import collect_losses, format_duration
-from neox_code.quickstart.sample_prompts import sample_prompts
+from neox_code.quickstart.sample_prompts import Prompt, sample_prompts
 from neox_code.quickstart.steps import FinishedStep, Step, make_folder_variable, read_records, remove_path
+from neox_code.tokenizer.registry import build_tokenizer
 from neox_code.training.trackers import read_metrics
 
 log = get_logger(__name__)
@@ -230,36 +231,39 @@ class AdaptationJob:
     def evaluate(self) -> FinishedStep:
         """Measure the model before and after on the new and the known languages, and let each complete the same prompts."""
         language = self.language.name
-        figures: dict[str, Any] = {"base": str(self.base), "language": language, "prompts": [], "methods": {}}
+        prompts = self.sample_prompts()
+        figures: dict[str, Any] = {
+            "base": str(self.base),
+            "language": language,
+            "prompts": [{"file": f"{prompt.repository}/{prompt.path}", "text": prompt.text} for prompt in prompts],
+            "methods": {},
+        }
         for method in METHODS:
             keys: dict[str, Any] = {"adapters": [str(self.adapter)]} if method == "lora" else {}
             config = load_config(CommandLine((self.output / method if method == "full" else self.base,), keys))
             loaded = load_model(config)
-            figures["prompts"] = figures["prompts"] or self.sample_prompts(loaded)
             new = config.replace(heldout_path=str(self.corpus), heldout_split="test", heldout_bytes_per_language=NEW_BYTES)
             known = new.replace(heldout_path=self.known_corpus, heldout_bytes_per_language=KNOWN_BYTES)
             rows = [*evaluate_heldout(new, loaded).languages, *evaluate_heldout(known, loaded).languages]
             request = config.replace(maximum_tokens=COMPLETED_TOKENS, temperature=0.0).generation
             figures["methods"][method] = {
                 "languages": {row.language: row.to_json() for row in rows},
-                "completions": [
-                    each.text for each in Generator(loaded, request, 1).complete([prompt["text"] for prompt in figures["prompts"]])
-                ],
+                "completions": [each.text for each in Generator(loaded, request, 1).complete([prompt.text for prompt in prompts])],
                 **self.measure_run(method),
             }
         write_json(self.figures_file, replace_non_json_values(figures))
         return FinishedStep((self.figures_file,))
 
-    def sample_prompts(self, loaded: LoadedModel) -> list[dict[str, str]]:
-        """Return held-out files and their first lines, which leave room in the model's context for the completion."""
-        longest = loaded.context_length - COMPLETED_TOKENS
+    def sample_prompts(self) -> list[Prompt]:
+        """Return beginnings of held-out files that, with their completions, are within the model's context length."""
+        config = load_config(CommandLine((self.base,), {}))
+        tokenizer, longest = build_tokenizer(config.data), config.model.max_position_embeddings - COMPLETED_TOKENS
 
         def is_prompt(text: str) -> bool:
-            return len(loaded.tokenizer.encode(text)) <= longest
+            return len(tokenizer.encode(text)) <= longest
 
-        languages, shortened = [self.language.name], min(PROMPT_CHARACTERS, longest)
-        found = sample_prompts(self.corpus, "test", languages, is_prompt, per_language=PROMPTS, seed=1, longest=shortened)
-        return [{"file": f"{prompt.repository}/{prompt.path}", "text": prompt.text} for prompt in found]
+        languages, characters = [self.language.name], min(PROMPT_CHARACTERS, longest)
+        return sample_prompts(self.corpus, "test", languages, is_prompt, per_language=PROMPTS, seed=1, longest=characters)
 
     @property
     def adapter(self) -> Path:

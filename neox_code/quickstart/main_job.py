@@ -19,7 +19,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class MainJob:
             Step("corpus", corpus, self.build_corpus, lambda: remove_path(self.corpus)),
             Step("vocabulary", {"vocab_size": VOCAB_SIZE, "sample_bytes": VOCABULARY_BYTES}, self.train_vocabulary),
             Step("tokens", {}, self.write_tokens),
-            Step("training", training_inputs, self.train, self.delete_training_output, self.describe_training_resume),
+            Step("training", training_inputs, self.train, self.delete_training_output, partial(describe_resume, self.output)),
             Step("evaluation", evaluation_inputs, self.evaluate),
             Step("completion", collect_inputs(self.config, ("generation",)), self.complete_prompts, self.delete_completions),
             Step("report", {}, self.report),
@@ -224,9 +224,6 @@ class MainJob:
     def delete_training_output(self) -> None:
         for path in [path for pattern in TRAINING_LEAVES for path in self.output.glob(pattern)]:
             remove_path(path)
-
-    def describe_training_resume(self) -> str:
-        return describe_resume(self.output)
 
     def evaluate(self) -> FinishedStep:
         if not load_summary(self.corpus).evaluated_languages():
