@@ -75,14 +75,13 @@ def read_changes(repository: Path, wants: Callable[[str], str | None], limits: H
     objects, head = find_head(repository)
     if (Path(objects.folder) / "info" / "alternates").exists():
         raise UnreadableRepository("it uses the objects of another repository. Copy it with `git clone --bare`")
-    limit_memory()
     store = DiskObjectStore(
         objects.folder,
         object_format=get_object_format(objects.object_format),
         loose_object_size_limit=4 * limits.file_bytes,
         max_tree_depth=limits.deepest_tree,
     )
-    with contextlib.closing(store):
+    with limit_memory(), contextlib.closing(store):
         for commit, name in walk_commits(store, head.encode(), limits.commits):
             if commit is None:
                 yield name
@@ -92,12 +91,17 @@ def read_changes(repository: Path, wants: Callable[[str], str | None], limits: H
                 yield from read_commit(store, commit, name, wants, limits)
 
 
-def limit_memory() -> None:
-    """Set the address space of this process to its present size and MEMORY_BYTES, so that an object raises MemoryError."""
+@contextlib.contextmanager
+def limit_memory() -> Iterator[None]:
+    """Within the block, limit the address space to its present size and MEMORY_BYTES: a larger object raises MemoryError."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     wanted = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def walk_commits(store: Any, head: bytes, most: int) -> Iterator[tuple[Any, str]]:

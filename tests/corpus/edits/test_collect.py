@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -135,7 +136,9 @@ def test_a_hostile_repository_is_bounded_and_counted(tmp_path):
     loose = folder / ".git" / "objects" / damaged[:2] / damaged[2:]
     loose.chmod(0o600)
     loose.write_bytes(b"\x78\x9cdamaged")
+    limit = resource.getrlimit(resource.RLIMIT_AS)
     found = list(read_changes(folder, lambda path: None, HistoryLimits()))
+    assert resource.getrlimit(resource.RLIMIT_AS) == limit
     assert [change.path for change in found if not isinstance(change, str)] == ["m.py"]
     assert Counter(change for change in found if isinstance(change, str)) == {
         "file cannot be read": 2,  # the damaged one, and the blob beyond the size of a loose object
